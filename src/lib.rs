@@ -1,1 +1,19 @@
+//! Hadir, a WebSocket-native realtime presence server.
+//!
+//! Partners ("mitras") keep a socket open and their pings are the heartbeats; customers and dashboards hold sockets on
+//! which the availability snapshot is pushed the moment it changes; REST answers the same questions. The store
+//! (Postgres, or SQLite) is the durable truth; the mirror (Valkey, or this process) carries liveness and the snapshot
+//! and can be thrown away and rebuilt from the store at any time.
+//!
+//! The map, from the inside out:
+//!
+//! - [`domain`] — the words and rules. Pure: no IO, no async, no clock.
+//! - [`store`] — the truth behind a trait; `postgres/` and `sqlite/` are the only places with SQL.
+//! - [`mirror`] — liveness and the snapshot behind a trait; `valkey/` is the only place with a Valkey client.
+//!
+//! The rule: an arrow points inwards only, edges never import each other or a back end, and only the composition root
+//! names a concrete one. `tests/it/tidy.rs` holds the table and fails when it is broken.
 
+pub mod domain;
+pub mod mirror;
+pub mod store;

@@ -1,0 +1,128 @@
+//! What changed, why, who did it, and how nodes tell each other.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{Fence, MitraId, MitraRow, NodeId, SubjectId};
+
+/// Why a mitra's status is sent to its sockets; the app must know whether to send `online` again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StatusReason {
+    /// First status on a new socket.
+    Initial,
+    /// A command of the mitra, from any of its devices.
+    Command,
+    /// A chat session began, moved or ended.
+    Session,
+    /// Silent for too long.
+    AutoOffline,
+    /// Staff deactivated or reactivated the mitra.
+    Deactivated,
+    /// Another program or an operator changed the store, or a repair found it changed.
+    External,
+}
+
+/// Who caused a transition; recorded with each presence event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Actor {
+    /// The mitra's own command.
+    Mitra,
+    /// A person at the dashboard.
+    Dashboard,
+    /// The backend that pairs customers with mitras.
+    Service,
+    /// A sweep of this server.
+    Sweep,
+    /// Plain SQL by another program.
+    Sql,
+}
+
+impl Actor {
+    /// The word stored with an event.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mitra => "mitra",
+            Self::Dashboard => "dashboard",
+            Self::Service => "service",
+            Self::Sweep => "sweep",
+            Self::Sql => "sql",
+        }
+    }
+}
+
+/// Who and why, handed to every write of the store so that the event is recorded in the same transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// Who.
+    pub actor: Actor,
+    /// Why, in a few words; free text from an operator is cut to 200 characters by the edge.
+    pub reason: String,
+}
+
+impl Cause {
+    /// A cause from its parts.
+    pub fn new(actor: Actor, reason: impl Into<String>) -> Self {
+        Self { actor, reason: reason.into() }
+    }
+}
+
+/// One row of `presence_events`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PresenceEvent {
+    /// What happened: `online`, `offline`, `deactivated`, `reactivated`, `created`, `capacity`.
+    pub kind: String,
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// Who.
+    pub actor: String,
+    /// When, by the store's clock.
+    pub at: DateTime<Utc>,
+}
+
+/// A mitra's durable facts as told to every node when they change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusChange {
+    pub mitra_id: MitraId,
+    pub active: bool,
+    pub online: bool,
+    pub sessions: u32,
+    pub max_sessions: u32,
+    pub fence: Fence,
+    pub online_epoch: i64,
+    pub reason: StatusReason,
+}
+
+impl StatusChange {
+    /// The change that brings a node up to `row`.
+    pub fn of(row: &MitraRow, reason: StatusReason) -> Self {
+        Self {
+            mitra_id: row.id,
+            active: row.active,
+            online: row.online,
+            sessions: row.sessions,
+            max_sessions: row.max_sessions,
+            fence: row.fence,
+            online_epoch: row.online_epoch,
+            reason,
+        }
+    }
+}
+
+/// What nodes tell each other over `hadir:control`. A hint: a node that misses one learns the same from a refused
+/// heartbeat or the next reseed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ControlMessage {
+    /// A mitra's facts changed.
+    Status(StatusChange),
+    /// Close every socket of a subject, and say how many there were.
+    Disconnect { request: String, subject: SubjectId, reason: String },
+    /// The answer of one node to `Disconnect`.
+    Disconnected { request: String, node: NodeId, closed: u64 },
+    /// A sign-in (`auth_sessions` row) was revoked: close the sockets that stand on it.
+    Revoked { session: uuid::Uuid },
+    /// A node's question to itself, through Valkey: is pub/sub alive, and how late?
+    Probe { node: NodeId, nonce: u64 },
+}

@@ -1,0 +1,16 @@
+//! The words and the rules of presence, as pure data and functions.
+//!
+//! No async, no IO, no clock: `now` is always a parameter. Every other module speaks in these types; nothing here
+//! knows about sockets, SQL or Valkey.
+
+mod availability;
+mod change;
+mod ids;
+mod mitra;
+mod node;
+
+pub use availability::{AvailableMitra, AvailablePage, Counts, Snapshot, Source};
+pub use change::{Actor, Cause, ControlMessage, PresenceEvent, StatusChange, StatusReason};
+pub use ids::{MitraId, NodeId, SubjectId};
+pub use mitra::{Fence, MitraRow, Reachability};
+pub use node::{Mode, NodeRecord, SocketCounts};

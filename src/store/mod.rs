@@ -1,0 +1,171 @@
+//! The durable truth behind one trait: who is online, who is active, with which capacity and load, and what happened.
+//!
+//! `postgres/` and `sqlite/` are the only places with SQL; both pass the suite in `tests/it/contract/store.rs`. A store
+//! does not know the mirror, sockets or modes: `presence` decides in which order truth and mirror are written. Triggers
+//! give revisions and online epochs and record events, so that plain SQL of other programs has the same effects.
+//!
+//! Every call has a deadline of its own and fails with [`StoreError::Unavailable`] when it passes.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use futures_util::stream::BoxStream;
+use uuid::Uuid;
+
+use crate::domain::{AvailablePage, Cause, Counts, MitraId, MitraRow, PresenceEvent, Source, SubjectId};
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No mitra has this id.
+    #[error("no mitra has the id {0}")]
+    UnknownMitra(MitraId),
+    /// The mitra is deactivated and may not go online.
+    #[error("mitra {0} is deactivated")]
+    Deactivated(MitraId),
+    /// A value breaks a constraint of the schema; the text says which, in words.
+    #[error("{0}")]
+    Invalid(String),
+    /// Not reachable, too slow, or read-only. Nothing is known about whether a write took effect.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// What a write did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transition {
+    /// The row as it is after the write.
+    pub row: MitraRow,
+    /// False when the row was already so: nothing was written and no event recorded.
+    pub changed: bool,
+}
+
+/// A mitra with what only the store knows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MitraProfile {
+    pub row: MitraRow,
+    pub display_name: String,
+}
+
+/// The durable half of a state, for listing. Freshness is judged by the mirror, on the page that comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DurableState {
+    Any,
+    /// Online and active.
+    Online,
+    /// Online, active, sessions below capacity.
+    OnlineWithRoom,
+    /// Online, active, sessions at or over capacity.
+    OnlineFull,
+    /// Active and not online.
+    Offline,
+    Deactivated,
+}
+
+/// One page of mitras, by id. `search` matches the start of an id or any part of the display name, case folded.
+#[derive(Clone, Debug)]
+pub struct MitraQuery {
+    pub state: DurableState,
+    pub search: Option<String>,
+    /// Only ids greater than this one.
+    pub after: Option<MitraId>,
+    pub limit: u32,
+}
+
+/// A sign-in that a token may stand on (`sid`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthSession {
+    pub subject: SubjectId,
+    pub role: String,
+    /// Neither expired nor revoked, by the store's clock.
+    pub valid: bool,
+}
+
+/// Rung by the store when another program (or another node) changed a mitra: a bell, never data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bell {
+    /// This mitra's row has at least this revision.
+    Mitra { id: MitraId, revision: i64 },
+    /// A sign-in was revoked.
+    Revoked { session: Uuid },
+    /// Bells may have been missed (the listener was connected anew): look at everything.
+    Missed,
+}
+
+/// The durable truth.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Which store this is, for `source`.
+    fn source(&self) -> Source;
+
+    /// Reachable and writable. Used by readiness and by the mode.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// One mitra's row, or `None`.
+    async fn mitra(&self, id: MitraId) -> Result<Option<MitraRow>, StoreError>;
+
+    /// The rows of these ids; unknown ids are missing from the answer. At most 1,000 ids.
+    async fn mitras(&self, ids: &[MitraId]) -> Result<Vec<MitraRow>, StoreError>;
+
+    /// The mitra's row with its display name.
+    async fn profile(&self, id: MitraId) -> Result<Option<MitraProfile>, StoreError>;
+
+    /// Creates or updates a mitra. `max_sessions`: `None` leaves it (the configured default for a new one).
+    async fn put_mitra(
+        &self,
+        id: MitraId,
+        display_name: &str,
+        max_sessions: Option<u32>,
+        cause: &Cause,
+    ) -> Result<Transition, StoreError>;
+
+    /// Goes online (a new online epoch, and the heartbeat is stamped now) or offline. Going online twice changes
+    /// nothing but stamps the heartbeat. Refuses a deactivated mitra to go online.
+    async fn set_online(&self, id: MitraId, online: bool, cause: &Cause) -> Result<Transition, StoreError>;
+
+    /// Deactivates (offline too, its `auth_sessions` revoked, one transaction) or reactivates (offline).
+    async fn set_active(&self, id: MitraId, active: bool, cause: &Cause) -> Result<Transition, StoreError>;
+
+    /// Takes those offline that are still in this online epoch and whose stored heartbeat is at least `silent_for` old.
+    /// Returns only the rows this call changed; each with one event.
+    async fn expire_silent(
+        &self,
+        candidates: &[(MitraId, i64)],
+        silent_for: Duration,
+    ) -> Result<Vec<MitraRow>, StoreError>;
+
+    /// Stamps heartbeats, given as ages, only forward; only existing mitras. Idempotent. Returns how many moved.
+    async fn record_heartbeats(&self, ages: &[(MitraId, Duration)]) -> Result<u64, StoreError>;
+
+    /// The counts, judging freshness by stored heartbeats.
+    async fn counts(&self, fresh_within: Duration) -> Result<Counts, StoreError>;
+
+    /// A random sample of the available, judging freshness by stored heartbeats.
+    async fn find_available(&self, fresh_within: Duration, limit: u32) -> Result<AvailablePage, StoreError>;
+
+    /// One page of mitras in order of id.
+    async fn list(&self, query: &MitraQuery) -> Result<Vec<MitraProfile>, StoreError>;
+
+    /// One page of rows in order of id, for the seed.
+    async fn scan(&self, after: Option<MitraId>, limit: u32) -> Result<Vec<MitraRow>, StoreError>;
+
+    /// The newest events of a mitra, newest first.
+    async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError>;
+
+    /// Removes events older than `keep`, at most `limit` at once. Returns how many went.
+    async fn prune_events(&self, keep: Duration, limit: u32) -> Result<u64, StoreError>;
+
+    /// The sign-in behind a `sid`, or `None`.
+    async fn auth_session(&self, id: Uuid) -> Result<Option<AuthSession>, StoreError>;
+
+    /// The store's clock, for showing only.
+    async fn now(&self) -> Result<DateTime<Utc>, StoreError>;
+
+    /// The bell, for as long as the stream is held. Begins with [`Bell::Missed`] after every (re)connect and reconnects
+    /// by itself, paced. A store without other writers gives a stream that stays silent after the first `Missed`.
+    async fn bells(&self) -> Result<BoxStream<'static, Bell>, StoreError>;
+
+    /// Ends connections; nothing may be called after.
+    async fn close(&self);
+}
