@@ -16,4 +16,5 @@
 
 pub mod domain;
 pub mod mirror;
+pub mod protocol;
 pub mod store;

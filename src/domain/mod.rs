@@ -8,9 +8,11 @@ mod change;
 mod ids;
 mod mitra;
 mod node;
+mod role;
 
 pub use availability::{AvailableMitra, AvailablePage, Counts, Snapshot, Source};
 pub use change::{Actor, Cause, ControlMessage, PresenceEvent, StatusChange, StatusReason};
 pub use ids::{MitraId, NodeId, SubjectId};
 pub use mitra::{Fence, MitraRow, Reachability};
 pub use node::{Mode, NodeRecord, SocketCounts};
+pub use role::{Role, UnknownRole};
