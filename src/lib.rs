@@ -15,6 +15,7 @@
 //! names a concrete one. `tests/it/tidy.rs` holds the table and fails when it is broken.
 
 pub mod domain;
+pub mod hub;
 pub mod mirror;
 pub mod protocol;
 pub mod store;

@@ -1,0 +1,95 @@
+//! One socket as the rest of the node sees it: when it was last heard, and whether it was ordered to close.
+
+use std::{
+    ops::Deref,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use tokio::sync::{Notify, futures::Notified};
+
+use super::{Holder, Hub, Seat};
+use crate::protocol::Close;
+
+/// A registered socket. Its task owns the [`Registration`]; the hub and the seat hold this.
+pub struct Connection {
+    holder: Holder,
+    /// Present for a mitra's socket.
+    seat: Option<Arc<Seat>>,
+    heard_ms: AtomicU64,
+    order: OnceLock<Close>,
+    wake: Notify,
+}
+
+impl Connection {
+    pub(super) fn new(holder: Holder, seat: Option<Arc<Seat>>, now_ms: u64) -> Self {
+        Self { holder, seat, heard_ms: AtomicU64::new(now_ms), order: OnceLock::new(), wake: Notify::new() }
+    }
+
+    /// Whose socket this is.
+    pub fn holder(&self) -> Holder {
+        self.holder
+    }
+
+    /// The mitra's seat on this node, for a mitra's socket.
+    pub fn seat(&self) -> Option<&Arc<Seat>> {
+        self.seat.as_ref()
+    }
+
+    /// Something was heard on this socket.
+    pub fn heard(&self, now_ms: u64) {
+        self.heard_ms.store(now_ms, Relaxed);
+    }
+
+    /// When this socket was last heard, in the hub's milliseconds.
+    pub fn heard_ms(&self) -> u64 {
+        self.heard_ms.load(Relaxed)
+    }
+
+    /// Orders the socket to close; the first order stands.
+    pub fn order(&self, close: Close) {
+        if self.order.set(close).is_ok() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The order to close, if there is one.
+    pub fn ordered(&self) -> Option<&Close> {
+        self.order.get()
+    }
+
+    pub(super) fn is_ordered(&self) -> bool {
+        self.order.get().is_some()
+    }
+
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Completes after an order to close, or a new status on the seat, since the last wait. Look at both.
+    pub fn woken(&self) -> Notified<'_> {
+        self.wake.notified()
+    }
+}
+
+/// The socket's place in the hub; dropping it leaves.
+pub struct Registration {
+    pub(super) hub: Arc<Hub>,
+    pub(super) connection: Arc<Connection>,
+}
+
+impl Deref for Registration {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.hub.unregister(&self.connection);
+    }
+}

@@ -1,0 +1,359 @@
+//! This node's live state: who is here, whose heartbeats wait to be flushed, the newest snapshot, orders to close.
+//!
+//! The hub never awaits and never does IO, so that nothing on the ping path can wait for a store. It decides nothing about
+//! presence: `gateway` registers sockets and reports what they say, `presence` takes the pending heartbeats and tells
+//! what is true. A ping costs a clock read and two relaxed atomic operations, plus a push to a list once per flush.
+//!
+//! Architecture invariant: no method here blocks on anything but a short, uncontended lock, and no guard leaves it.
+
+mod connection;
+mod news;
+mod pending;
+mod seat;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use dashmap::{DashMap, mapref::entry::Entry};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+pub use connection::{Connection, Registration};
+pub use news::{AvailabilityNews, DashboardNews};
+pub use pending::PendingBeat;
+pub use seat::{Belief, Seat};
+
+use crate::{
+    domain::{MitraId, Role, SocketCounts, StatusChange, SubjectId},
+    protocol::Close,
+};
+use pending::Pending;
+
+/// How many sockets one subject, and all subjects together, may hold on this node.
+#[derive(Clone, Copy, Debug)]
+pub struct HubLimits {
+    pub sockets_per_mitra: usize,
+    pub sockets_per_customer: usize,
+    pub sockets: u64,
+}
+
+/// Who a socket belongs to; from its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub subject: SubjectId,
+    pub role: Role,
+    /// The sign-in (`sid`) the token stands on.
+    pub session: Option<Uuid>,
+}
+
+/// A socket that may not be registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegisterError {
+    /// This subject holds as many sockets as it may on this node.
+    #[error("too many sockets of one customer on this node")]
+    TooManySockets,
+    /// The node holds as many sockets as it may.
+    #[error("this node holds as many sockets as it may")]
+    NodeFull,
+}
+
+/// This node's live state. Shared as `Arc<Hub>`.
+pub struct Hub {
+    started: Instant,
+    limits: HubLimits,
+    seats: DashMap<MitraId, Arc<Seat>>,
+    holders: DashMap<SubjectId, Vec<Arc<Connection>>>,
+    sockets: [AtomicU64; 4],
+    pending: Pending,
+    heartbeats: AtomicU64,
+    availability: watch::Sender<Option<Arc<AvailabilityNews>>>,
+    dashboard: watch::Sender<Option<Arc<DashboardNews>>>,
+    draining: AtomicBool,
+}
+
+impl Hub {
+    /// An empty hub.
+    pub fn new(limits: HubLimits) -> Self {
+        Self {
+            started: Instant::now(),
+            limits,
+            seats: DashMap::new(),
+            holders: DashMap::new(),
+            sockets: Default::default(),
+            pending: Pending::new(),
+            heartbeats: AtomicU64::new(0),
+            availability: watch::Sender::new(None),
+            dashboard: watch::Sender::new(None),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// This node's monotonic milliseconds; every time inside the hub is of this clock. Starts at 1, so that 0 can mean
+    /// "never".
+    pub fn now_ms(&self) -> u64 {
+        // Fits for 500 million years.
+        self.started.elapsed().as_millis() as u64 + 1
+    }
+
+    /// Registers an authenticated socket before its sign-in is checked in the store, so that no kick slips between. The
+    /// socket leaves when the registration is dropped.
+    ///
+    /// A mitra that holds as many sockets as it may keeps them all but the longest-silent one, which is ordered to close
+    /// as replaced: a phone with half-open sockets must not lock itself out.
+    ///
+    /// # Errors
+    /// [`RegisterError`] when a customer, or the node, holds as many sockets as it may.
+    pub fn register(self: &Arc<Self>, holder: Holder) -> Result<Registration, RegisterError> {
+        let role = role_index(holder.role);
+        if self.total_sockets() >= self.limits.sockets {
+            return Err(RegisterError::NodeFull);
+        }
+        let seat = (holder.role == Role::Mitra).then(|| self.seat(MitraId(holder.subject.0)));
+        let connection = Arc::new(Connection::new(holder, seat.clone(), self.now_ms()));
+        {
+            let mut of_subject = self.holders.entry(holder.subject).or_default();
+            match holder.role {
+                Role::Mitra => replace_longest_silent(&of_subject, self.limits.sockets_per_mitra),
+                Role::Customer if of_subject.len() >= self.limits.sockets_per_customer => {
+                    return Err(RegisterError::TooManySockets);
+                }
+                _ => {}
+            }
+            of_subject.push(Arc::clone(&connection));
+        }
+        self.sockets[role].fetch_add(1, Relaxed);
+        Ok(Registration { hub: Arc::clone(self), connection })
+    }
+
+    fn unregister(&self, connection: &Arc<Connection>) {
+        let holder = connection.holder();
+        if let Entry::Occupied(mut entry) = self.holders.entry(holder.subject) {
+            let of_subject = entry.get_mut();
+            of_subject.retain(|other| !Arc::ptr_eq(other, connection));
+            if of_subject.is_empty() {
+                entry.remove();
+            } else if of_subject.capacity() > 4 * of_subject.len() {
+                of_subject.shrink_to_fit();
+            }
+        }
+        if let Some(seat) = connection.seat() {
+            // Seats outlive their last socket only while a heartbeat of theirs waits (the list holds its own Arc).
+            self.seats.remove_if(&seat.id(), |_, held| Arc::ptr_eq(held, seat) && held.leave() == 0);
+        }
+        self.sockets[role_index(holder.role)].fetch_sub(1, Relaxed);
+    }
+
+    fn seat(&self, id: MitraId) -> Arc<Seat> {
+        let entry = self.seats.entry(id).or_insert_with(|| Arc::new(Seat::new(id)));
+        entry.join();
+        Arc::clone(&entry)
+    }
+
+    /// A heartbeat: any frame of an authenticated mitra socket, at `now_ms`. Allocates nothing and waits for nothing.
+    pub fn beat(&self, connection: &Connection, now_ms: u64) {
+        connection.heard(now_ms);
+        if let Some(seat) = connection.seat() {
+            self.heartbeats.fetch_add(1, Relaxed);
+            self.pending.mark(seat, now_ms);
+        }
+    }
+
+    /// A heartbeat that came by REST; joins the same batch. `online_epoch` as the caller last read it.
+    pub fn beat_detached(&self, id: MitraId, online_epoch: i64, now_ms: u64) {
+        self.heartbeats.fetch_add(1, Relaxed);
+        let held = self.seats.get(&id).map(|seat| Arc::clone(&seat));
+        let seat = held.unwrap_or_else(|| Arc::new(Seat::new(id)));
+        seat.learn_epoch(online_epoch);
+        self.pending.mark(&seat, now_ms);
+    }
+
+    /// Heartbeats accepted by this node since it started.
+    pub fn heartbeats_total(&self) -> u64 {
+        self.heartbeats.load(Relaxed)
+    }
+
+    /// Takes every pending heartbeat, into a list that the caller keeps for the next time.
+    pub fn take_pending(&self, into: &mut Vec<PendingBeat>) {
+        self.pending.take(into);
+    }
+
+    /// Puts back heartbeats that could not be delivered; a newer beat of the same mitra wins.
+    pub fn put_back(&self, beats: &mut Vec<PendingBeat>) {
+        for beat in beats.drain(..) {
+            self.pending.mark(&beat.seat, beat.at_ms);
+        }
+    }
+
+    /// The mitras with a socket on this node and the time of their last beat, for re-assertion.
+    pub fn seats(&self) -> Vec<Arc<Seat>> {
+        self.seats.iter().map(|seat| Arc::clone(&seat)).collect()
+    }
+
+    /// The seat of a mitra with a socket here.
+    pub fn seat_of(&self, id: MitraId) -> Option<Arc<Seat>> {
+        self.seats.get(&id).map(|seat| Arc::clone(&seat))
+    }
+
+    /// Tells a mitra's sockets here what is true now; an older fence than the one they know is ignored. A deactivated
+    /// mitra's sockets are ordered to close.
+    pub fn apply_status(&self, change: &StatusChange) {
+        let Some(seat) = self.seat_of(change.mitra_id) else { return };
+        if !seat.learn(change) {
+            return;
+        }
+        let close = !change.active;
+        self.each_of(change.mitra_id.into(), |connection| {
+            if close && connection.holder().role == Role::Mitra {
+                connection.order(Close::DEACTIVATED);
+            } else {
+                connection.wake();
+            }
+        });
+    }
+
+    /// Orders every socket of a subject to close. Returns how many there were.
+    pub fn disconnect(&self, subject: SubjectId, close: &Close) -> u64 {
+        let mut closed = 0;
+        self.each_of(subject, |connection| {
+            connection.order(close.clone());
+            closed += 1;
+        });
+        closed
+    }
+
+    /// Orders every socket that stands on a sign-in to close.
+    pub fn revoke(&self, session: Uuid) -> u64 {
+        let mut closed = 0;
+        for of_subject in &self.holders {
+            for connection in of_subject.iter().filter(|connection| connection.holder().session == Some(session)) {
+                connection.order(Close::REVOKED);
+                closed += 1;
+            }
+        }
+        closed
+    }
+
+    fn each_of(&self, subject: SubjectId, mut visit: impl FnMut(&Connection)) {
+        if let Some(of_subject) = self.holders.get(&subject) {
+            of_subject.iter().for_each(|connection| visit(connection));
+        }
+    }
+
+    /// How many sockets a subject holds on this node.
+    pub fn sockets_of(&self, subject: SubjectId) -> u64 {
+        self.holders.get(&subject).map_or(0, |of_subject| of_subject.len() as u64)
+    }
+
+    /// Every socket on this node, for the drain.
+    pub fn connections(&self) -> Vec<Arc<Connection>> {
+        self.holders.iter().flat_map(|of_subject| of_subject.clone()).collect()
+    }
+
+    /// Authenticated sockets by role; service sockets count as customers (they watch the same path).
+    pub fn socket_counts(&self) -> SocketCounts {
+        let of = |role| self.sockets[role_index(role)].load(Relaxed);
+        SocketCounts {
+            mitra: of(Role::Mitra),
+            customer: of(Role::Customer) + of(Role::Service),
+            dashboard: of(Role::Dashboard),
+        }
+    }
+
+    fn total_sockets(&self) -> u64 {
+        self.sockets.iter().map(|count| count.load(Relaxed)).sum()
+    }
+
+    /// The newest availability frame; the receiver is marked unseen so that its first look returns at once.
+    pub fn watch_availability(&self) -> watch::Receiver<Option<Arc<AvailabilityNews>>> {
+        let mut receiver = self.availability.subscribe();
+        receiver.mark_changed();
+        receiver
+    }
+
+    /// The newest dashboard frame, as [`Hub::watch_availability`].
+    pub fn watch_dashboard(&self) -> watch::Receiver<Option<Arc<DashboardNews>>> {
+        let mut receiver = self.dashboard.subscribe();
+        receiver.mark_changed();
+        receiver
+    }
+
+    /// Whether anybody looks at the dashboard; its frame is not even computed otherwise.
+    pub fn has_dashboards(&self) -> bool {
+        self.dashboard.receiver_count() > 0
+    }
+
+    /// The newest availability, if there is one yet.
+    pub fn availability(&self) -> Option<Arc<AvailabilityNews>> {
+        self.availability.borrow().clone()
+    }
+
+    /// Publishes a snapshot to every watcher of this node. What only confirms the newest one (same epoch, same version,
+    /// later `as_of`) replaces it quietly, so that the next look is fresh and nobody is woken; what is older within the
+    /// same epoch is ignored. Epochs are not ordered: which one is in force is the caller's to know.
+    pub fn publish(&self, news: AvailabilityNews) -> Published {
+        let mut outcome = Published::Ignored;
+        self.availability.send_if_modified(|held| {
+            outcome = match held {
+                Some(held) => news.against(held),
+                None => Published::Pushed,
+            };
+            if outcome != Published::Ignored {
+                *held = Some(Arc::new(news));
+            }
+            outcome == Published::Pushed
+        });
+        outcome
+    }
+
+    /// Publishes a dashboard frame; the caller produces them in order.
+    pub fn publish_dashboard(&self, news: DashboardNews) {
+        self.dashboard.send_replace(Some(Arc::new(news)));
+    }
+
+    /// From now on this node is leaving; new sockets are told to go elsewhere.
+    pub fn begin_drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// Whether this node is leaving.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+}
+
+/// What became of a published snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// Every watcher is being sent it.
+    Pushed,
+    /// It confirmed what watchers have; nobody was woken.
+    Confirmed,
+    /// It was older than what watchers have.
+    Ignored,
+}
+
+fn replace_longest_silent(of_subject: &[Arc<Connection>], limit: usize) {
+    let standing = || of_subject.iter().filter(|connection| !connection.is_ordered());
+    if standing().count() >= limit
+        && let Some(silent) = standing().min_by_key(|connection| connection.heard_ms())
+    {
+        silent.order(Close::REPLACED);
+    }
+}
+
+fn role_index(role: Role) -> usize {
+    match role {
+        Role::Mitra => 0,
+        Role::Customer => 1,
+        Role::Dashboard => 2,
+        Role::Service => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,50 @@
+//! Heartbeats that wait for the next flush: each mitra once, however often it beats.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use parking_lot::Mutex;
+
+use super::Seat;
+
+/// Lists that beats are spread over by mitra, so that no lock is shared by all sockets. A power of two.
+const SHARDS: usize = 16;
+
+/// One mitra's newest heartbeat.
+pub struct PendingBeat {
+    pub seat: Arc<Seat>,
+    /// When it was heard, in the hub's milliseconds.
+    pub at_ms: u64,
+}
+
+/// Bounded by the number of seats: the flag on a seat keeps it from being listed twice.
+pub(super) struct Pending {
+    shards: [Mutex<Vec<Arc<Seat>>>; SHARDS],
+}
+
+impl Pending {
+    pub(super) fn new() -> Self {
+        Self { shards: Default::default() }
+    }
+
+    /// The time is stored before the flag is looked at, and the flush clears the flag before it reads the time: a beat
+    /// is in this flush or in the next, never in neither.
+    pub(super) fn mark(&self, seat: &Arc<Seat>, now_ms: u64) {
+        seat.beat(now_ms);
+        if !seat.pending.load(Ordering::Acquire) && !seat.pending.swap(true, Ordering::AcqRel) {
+            let shard = seat.id().0.as_u128() as usize & (SHARDS - 1);
+            self.shards[shard].lock().push(Arc::clone(seat));
+        }
+    }
+
+    pub(super) fn take(&self, into: &mut Vec<PendingBeat>) {
+        for shard in &self.shards {
+            let mut listed = shard.lock();
+            into.reserve(listed.len());
+            for seat in listed.drain(..) {
+                seat.pending.store(false, Ordering::SeqCst);
+                let at_ms = seat.beat_ms();
+                into.push(PendingBeat { seat, at_ms });
+            }
+        }
+    }
+}

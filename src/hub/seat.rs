@@ -1,0 +1,123 @@
+//! One mitra on this node: what the node believes about it and when it was last heard, over all its sockets here.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use crate::domain::{MitraId, StatusChange};
+
+/// What this node last learned about a mitra.
+pub type Belief = Option<Arc<StatusChange>>;
+
+/// One mitra on this node.
+pub struct Seat {
+    id: MitraId,
+    /// Live registrations; changed only under the hub's map entry.
+    sockets: AtomicU32,
+    /// The go-online that this node's heartbeats belong to; 0 until it is known.
+    online_epoch: AtomicI64,
+    beat_ms: AtomicU64,
+    /// In the list of pending heartbeats.
+    pub(super) pending: AtomicBool,
+    /// In the list of heartbeats that the store has not seen.
+    unsaved: AtomicBool,
+    /// Counts changes of the belief, so that a socket knows whether it has told its client.
+    version: AtomicU32,
+    belief: Mutex<Belief>,
+}
+
+impl Seat {
+    pub(super) fn new(id: MitraId) -> Self {
+        Self {
+            id,
+            sockets: AtomicU32::new(0),
+            online_epoch: AtomicI64::new(0),
+            beat_ms: AtomicU64::new(0),
+            pending: AtomicBool::new(false),
+            unsaved: AtomicBool::new(false),
+            version: AtomicU32::new(0),
+            belief: Mutex::new(None),
+        }
+    }
+
+    /// Whose seat this is.
+    pub fn id(&self) -> MitraId {
+        self.id
+    }
+
+    pub(super) fn join(&self) {
+        self.sockets.fetch_add(1, Relaxed);
+    }
+
+    /// Returns how many sockets are left.
+    pub(super) fn leave(&self) -> u32 {
+        self.sockets.fetch_sub(1, Relaxed) - 1
+    }
+
+    pub(super) fn beat(&self, now_ms: u64) {
+        self.beat_ms.fetch_max(now_ms, Relaxed);
+    }
+
+    /// The last heartbeat in the hub's milliseconds; 0 when there was none.
+    pub fn beat_ms(&self) -> u64 {
+        self.beat_ms.load(Relaxed)
+    }
+
+    /// Age of the last heartbeat; `None` when there was none.
+    pub fn beat_age(&self, now_ms: u64) -> Option<Duration> {
+        let at = self.beat_ms();
+        (at > 0).then(|| Duration::from_millis(now_ms.saturating_sub(at)))
+    }
+
+    /// The go-online that heartbeats are sent for.
+    pub fn online_epoch(&self) -> i64 {
+        self.online_epoch.load(Relaxed)
+    }
+
+    /// Heartbeats are sent for this go-online from now on, if it is a later one.
+    pub fn learn_epoch(&self, online_epoch: i64) {
+        self.online_epoch.fetch_max(online_epoch, Relaxed);
+    }
+
+    /// Takes over what is true now, unless something newer is known. Returns whether there is news for the sockets.
+    pub fn learn(&self, change: &StatusChange) -> bool {
+        let mut belief = self.belief.lock();
+        if let Some(known) = belief.as_deref() {
+            let same_facts = StatusChange { reason: known.reason, ..change.clone() } == *known;
+            if known.fence > change.fence || same_facts {
+                return false;
+            }
+        }
+        // Stored, not raised: a restored store may number its go-onlines lower, and its fence has just won.
+        self.online_epoch.store(change.online_epoch, Relaxed);
+        *belief = Some(Arc::new(change.clone()));
+        self.version.fetch_add(1, Relaxed);
+        true
+    }
+
+    /// What this node believes.
+    pub fn belief(&self) -> Belief {
+        self.belief.lock().clone()
+    }
+
+    /// Rises with each change of the belief; read it before the belief.
+    pub fn version(&self) -> u32 {
+        self.version.load(Relaxed)
+    }
+
+    /// Marks that the store has not seen the newest beat; returns whether it was marked before.
+    pub fn mark_unsaved(&self) -> bool {
+        self.unsaved.swap(true, Relaxed)
+    }
+
+    /// The store is about to see the newest beat.
+    pub fn mark_saved(&self) {
+        self.unsaved.store(false, Relaxed);
+    }
+}

@@ -1,0 +1,171 @@
+use chrono::{TimeDelta, Utc};
+
+use super::*;
+use crate::domain::{Fence, Snapshot, Source, StatusReason};
+
+const LIMITS: HubLimits = HubLimits { sockets_per_mitra: 2, sockets_per_customer: 2, sockets: 100 };
+
+fn hub() -> Arc<Hub> {
+    Arc::new(Hub::new(LIMITS))
+}
+
+fn holder(role: Role) -> Holder {
+    Holder { subject: SubjectId(Uuid::new_v4()), role, session: None }
+}
+
+fn pending(hub: &Hub) -> Vec<(MitraId, u64)> {
+    let mut beats = Vec::new();
+    hub.take_pending(&mut beats);
+    beats.iter().map(|beat| (beat.seat.id(), beat.at_ms)).collect()
+}
+
+fn change(id: SubjectId, revision: i64, online: bool) -> StatusChange {
+    StatusChange {
+        mitra_id: MitraId(id.0),
+        active: true,
+        online,
+        sessions: 0,
+        max_sessions: 1,
+        fence: Fence { generation: 1, revision },
+        online_epoch: revision,
+        reason: StatusReason::Command,
+    }
+}
+
+fn news(epoch: &str, version: u64, available: u64, as_of_ms: i64) -> AvailabilityNews {
+    AvailabilityNews::new(Snapshot {
+        epoch: Arc::from(epoch),
+        version,
+        available,
+        as_of: chrono::DateTime::UNIX_EPOCH.with_timezone(&Utc) + TimeDelta::milliseconds(as_of_ms),
+        source: Source::Memory,
+        stale: false,
+    })
+}
+
+#[test]
+fn many_beats_of_one_mitra_are_one_pending_beat_with_the_newest_time() {
+    let hub = hub();
+    let mitra = holder(Role::Mitra);
+    let (one, two) = (hub.register(mitra).unwrap(), hub.register(mitra).unwrap());
+    hub.beat(&one, 10);
+    hub.beat(&two, 30);
+    hub.beat(&one, 20);
+    assert_eq!(pending(&hub), [(MitraId(mitra.subject.0), 30)]);
+    assert_eq!(pending(&hub), []);
+    assert_eq!(hub.heartbeats_total(), 3);
+}
+
+#[test]
+fn a_customer_never_beats() {
+    let hub = hub();
+    let customer = hub.register(holder(Role::Customer)).unwrap();
+    hub.beat(&customer, 10);
+    assert_eq!(pending(&hub), []);
+    assert_eq!(customer.heard_ms(), 10);
+}
+
+#[test]
+fn a_beat_that_was_put_back_does_not_undo_a_newer_one() {
+    let hub = hub();
+    let mitra = hub.register(holder(Role::Mitra)).unwrap();
+    hub.beat(&mitra, 10);
+    let mut beats = Vec::new();
+    hub.take_pending(&mut beats);
+    hub.beat(&mitra, 50);
+    hub.put_back(&mut beats);
+    assert_eq!(pending(&hub).iter().map(|beat| beat.1).collect::<Vec<_>>(), [50]);
+}
+
+#[test]
+fn the_last_socket_takes_the_seat_with_it_and_counts_return_to_zero() {
+    let hub = hub();
+    let mitra = holder(Role::Mitra);
+    let one = hub.register(mitra).unwrap();
+    let two = hub.register(mitra).unwrap();
+    assert_eq!(hub.socket_counts().mitra, 2);
+    drop(one);
+    assert!(hub.seat_of(MitraId(mitra.subject.0)).is_some());
+    drop(two);
+    assert!(hub.seat_of(MitraId(mitra.subject.0)).is_none());
+    assert_eq!(hub.socket_counts(), SocketCounts::default());
+    assert_eq!(hub.sockets_of(mitra.subject), 0);
+}
+
+#[test]
+fn one_socket_too_many_replaces_the_longest_silent_one_of_a_mitra() {
+    let hub = hub();
+    let mitra = holder(Role::Mitra);
+    let (quiet, lively) = (hub.register(mitra).unwrap(), hub.register(mitra).unwrap());
+    quiet.heard(1);
+    lively.heard(2);
+    let third = hub.register(mitra).unwrap();
+    assert_eq!(quiet.ordered(), Some(&Close::REPLACED));
+    assert!(lively.ordered().is_none() && third.ordered().is_none());
+}
+
+#[test]
+fn one_socket_too_many_of_a_customer_is_refused() {
+    let hub = hub();
+    let customer = holder(Role::Customer);
+    let _held = [hub.register(customer).unwrap(), hub.register(customer).unwrap()];
+    assert_eq!(hub.register(customer).err(), Some(RegisterError::TooManySockets));
+    assert_eq!(hub.socket_counts().customer, 2);
+}
+
+#[test]
+fn the_node_refuses_sockets_beyond_its_cap() {
+    let hub = Arc::new(Hub::new(HubLimits { sockets: 1, ..LIMITS }));
+    let _held = hub.register(holder(Role::Customer)).unwrap();
+    assert_eq!(hub.register(holder(Role::Mitra)).err(), Some(RegisterError::NodeFull));
+}
+
+#[test]
+fn an_older_status_never_replaces_a_newer_one() {
+    let hub = hub();
+    let mitra = hub.register(holder(Role::Mitra)).unwrap();
+    let id = mitra.holder().subject;
+    hub.apply_status(&change(id, 5, false));
+    hub.apply_status(&change(id, 4, true));
+    let seat = mitra.seat().unwrap();
+    assert!(!seat.belief().unwrap().online);
+    assert_eq!((seat.version(), seat.online_epoch()), (1, 5));
+    hub.apply_status(&change(id, 5, false));
+    assert_eq!(seat.version(), 1, "the same facts again are no news");
+}
+
+#[test]
+fn deactivation_orders_every_socket_of_the_mitra_to_close_and_the_first_order_stands() {
+    let hub = hub();
+    let mitra = hub.register(holder(Role::Mitra)).unwrap();
+    let subject = mitra.holder().subject;
+    hub.apply_status(&StatusChange { active: false, ..change(subject, 6, false) });
+    assert_eq!(hub.disconnect(subject, &Close::DISCONNECTED), 1);
+    assert_eq!(mitra.ordered(), Some(&Close::DEACTIVATED));
+}
+
+#[test]
+fn a_revoked_sign_in_closes_only_the_sockets_that_stand_on_it() {
+    let hub = hub();
+    let session = Uuid::new_v4();
+    let customer = Holder { session: Some(session), ..holder(Role::Customer) };
+    let (on_it, other) = (hub.register(customer).unwrap(), hub.register(holder(Role::Customer)).unwrap());
+    assert_eq!(hub.revoke(session), 1);
+    assert_eq!(on_it.ordered(), Some(&Close::REVOKED));
+    assert!(other.ordered().is_none());
+}
+
+#[test]
+fn snapshots_go_forward_within_an_epoch_and_a_confirmation_wakes_nobody() {
+    let hub = hub();
+    let mut watcher = hub.watch_availability();
+    assert!(watcher.has_changed().unwrap(), "a late joiner looks at once");
+    assert_eq!(hub.publish(news("a", 2, 5, 1)), Published::Pushed);
+    watcher.borrow_and_update();
+    assert_eq!(hub.publish(news("a", 2, 5, 9)), Published::Confirmed);
+    assert!(!watcher.has_changed().unwrap());
+    assert_eq!(hub.publish(news("a", 1, 7, 9)), Published::Ignored);
+    assert_eq!(hub.publish(news("a", 2, 6, 9)), Published::Ignored, "same version, other content");
+    assert_eq!(hub.publish(news("b", 1, 0, 0)), Published::Pushed, "another epoch begins anew");
+    assert_eq!(watcher.borrow_and_update().as_ref().unwrap().snapshot().available, 0);
+}
