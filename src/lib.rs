@@ -20,3 +20,4 @@ pub mod domain;
 pub mod mirror;
 pub mod protocol;
 pub mod store;
+pub mod telemetry;
