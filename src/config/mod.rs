@@ -33,6 +33,7 @@ pub use limits::{LimitsConfig, NodeCap};
 pub use listen::ListenConfig;
 pub use log::{LogConfig, LogFormat};
 pub use mirror::{MirrorConfig, Topology, ValkeyUrl};
+pub use parse::seconds;
 pub use secret::{MASK, Secret, masked_url};
 pub use setting::{AnySetting, Preset, Secrecy, Spec, flag_of};
 pub use store::{DataConfig, Database, StoreConfig};
