@@ -118,7 +118,7 @@ impl<T> Setting<T> {
     }
 }
 
-/// A [`Setting`] of any type, for the table.
+/// A setting of any type, for the table.
 pub trait AnySetting: Sync {
     /// All but the type.
     fn spec(&self) -> &Spec;

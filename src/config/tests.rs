@@ -296,7 +296,8 @@ fn origins_are_compared_as_browsers_send_them() {
 /// `UPDATE_DOCS=1 cargo test --lib the_reference` writes the reference anew.
 #[test]
 fn the_reference_in_the_documentation_is_the_table() {
-    const BEGIN: &str = "<!-- settings: written by a test from the table in src/config, see docs/testing.md -->\n";
+    const BEGIN: &str =
+        "<!-- settings: written from the table in src/config by UPDATE_DOCS=1 cargo test --lib the_reference -->\n";
     const END: &str = "<!-- end of settings -->\n";
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
     let page = std::fs::read_to_string(path).expect("docs/configuration.md exists");
