@@ -10,12 +10,21 @@
 //! - [`domain`] — the words and rules. Pure: no IO, no async, no clock.
 //! - [`store`] — the truth behind a trait; `postgres/` and `sqlite/` are the only places with SQL.
 //! - [`mirror`] — liveness and the snapshot behind a trait; `valkey/` is the only place with a Valkey client.
+//! - [`auth`] — from a token to the principal it speaks for; looks at signatures and claims only.
+//! - [`config`] — every setting as one table; the typed and checked [`config::Config`].
+//! - [`telemetry`] — log lines and every metric, by name.
+//! - [`cli`] — the commands; thin.
 //!
 //! The rule: an arrow points inwards only, edges never import each other or a back end, and only the composition root
 //! names a concrete one. `tests/it/tidy.rs` holds the table and fails when it is broken.
 
+pub mod app;
+pub mod auth;
+pub mod cli;
+pub mod config;
 pub mod domain;
 pub mod hub;
 pub mod mirror;
 pub mod protocol;
 pub mod store;
+pub mod telemetry;

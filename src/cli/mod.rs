@@ -1,0 +1,79 @@
+//! The commands: what is typed, done and printed. Thin: the work is in `app`, `auth` and `config`.
+//!
+//! Standard output carries what was asked for (a token, the configuration, check lines) and nothing else; errors and log
+//! lines go to standard error. Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.
+
+mod arguments;
+mod check;
+mod show;
+mod token;
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use crate::{
+    app,
+    config::{Config, ConfigErrors, Values},
+    telemetry,
+};
+
+pub use arguments::{Action, Invocation, parse};
+
+/// Wrong command line or configuration.
+const USAGE: u8 = 2;
+
+/// Parses the command line, runs the command and says how it went.
+pub async fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> ExitCode {
+    let invocation = match parse(arguments, environment) {
+        Ok(invocation) => invocation,
+        Err(error) => {
+            // Also the way of `--help`, which is no error; a closed pipe is nobody's fault.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
+        }
+    };
+    match perform(invocation).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("hadir: {error:#}");
+            ExitCode::from(if error.is::<ConfigErrors>() { USAGE } else { 1 })
+        }
+    }
+}
+
+async fn perform(Invocation { action, values }: Invocation) -> anyhow::Result<ExitCode> {
+    match action {
+        Action::Serve => app::serve(logging(&values)?).await?,
+        Action::Demo(size) => app::demo(logging(&values)?, size).await?,
+        Action::Migrate { new_generation } => {
+            let done = app::migrate(logging(&values)?, new_generation).await?;
+            print(&format!("{done}\n"))?;
+        }
+        Action::Token(request) => print(&token::issue(&Config::from_values(&values)?, &request)?)?,
+        Action::Check => return check::report(&values).await,
+        Action::Config => return show::report(&values),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration, with logging set up as it says.
+fn logging(values: &Values) -> anyhow::Result<Config> {
+    let config = Config::from_values(values)?;
+    telemetry::init(&config.log)?;
+    Ok(config)
+}
+
+/// Writes to standard output; a reader that went away (`hadir config | head`) is no failure.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,245 @@
+//! Bounds on what clients may do, each with its unit. What happens beyond each is in `docs/protocol.md`.
+
+use std::time::Duration;
+
+use super::{
+    parse,
+    setting::{AnySetting, Setting},
+    values::Reader,
+};
+
+/// Descriptors that are not sockets of clients: listeners, stores, files.
+const RESERVED_DESCRIPTORS: usize = 256;
+
+const FRAME_BYTES: Setting<usize> = Setting::new(
+    "HADIR_LIMIT_FRAME_BYTES",
+    parse::whole::<usize, 128, 1_048_576>,
+    "Largest message of a client; larger closes 1009.",
+)
+.default("4096")
+.unit("bytes");
+const WRITE_BUFFER_BYTES: Setting<usize> = Setting::new(
+    "HADIR_LIMIT_WRITE_BUFFER_BYTES",
+    parse::whole::<usize, 4096, 1_048_576>,
+    "Largest amount waiting to be written to one socket.",
+)
+.default("65536")
+.unit("bytes");
+const MESSAGES_PER_SECOND: Setting<u32> = Setting::new(
+    "HADIR_LIMIT_MESSAGES_PER_SECOND",
+    parse::whole::<u32, 1, 100_000>,
+    "Messages of one socket, sustained; beyond it `rate_limited`, then close 4429.",
+)
+.default("20")
+.unit("messages per second");
+const BAD_MESSAGES_PER_MINUTE: Setting<u32> = Setting::new(
+    "HADIR_LIMIT_BAD_MESSAGES_PER_MINUTE",
+    parse::whole::<u32, 1, 100_000>,
+    "Messages of one socket that are not understood; the last one of these closes 4500.",
+)
+.default("10")
+.unit("messages per minute");
+const JSON_DEPTH: Setting<u32> = Setting::new(
+    "HADIR_LIMIT_JSON_DEPTH",
+    parse::whole::<u32, 1, 64>,
+    "Deepest nesting of arrays and objects in a message or body.",
+)
+.default("8")
+.unit("levels");
+const COMMAND_ID_BYTES: Setting<usize> =
+    Setting::new("HADIR_LIMIT_COMMAND_ID_BYTES", parse::whole::<usize, 1, 1024>, "Longest `id` of a command.")
+        .default("64")
+        .unit("bytes");
+const SOCKETS_PER_MITRA: Setting<usize> = Setting::new(
+    "HADIR_LIMIT_SOCKETS_PER_MITRA",
+    parse::whole::<usize, 1, 10_000>,
+    "Sockets of one mitra on a node; one more closes the longest-silent one with 4509.",
+)
+.default("10")
+.unit("sockets");
+const SOCKETS_PER_CUSTOMER: Setting<usize> = Setting::new(
+    "HADIR_LIMIT_SOCKETS_PER_CUSTOMER",
+    parse::whole::<usize, 1, 100_000>,
+    "Sockets and event streams of one watching subject on a node; beyond it 429.",
+)
+.default("20")
+.unit("sockets");
+const UNAUTHENTICATED_PER_IP: Setting<usize> = Setting::new(
+    "HADIR_LIMIT_UNAUTHENTICATED_SOCKETS_PER_IP",
+    parse::whole::<usize, 1, 1_000_000>,
+    "Sockets of one address that have not authenticated yet; beyond it 429.",
+)
+.default("50")
+.unit("sockets");
+const SOCKETS_PER_NODE: Setting<usize> = Setting::new(
+    "HADIR_LIMIT_SOCKETS_PER_NODE",
+    parse::whole::<usize, 1, 10_000_000>,
+    "Sockets of a node; beyond it 503.",
+)
+.unset("what the limit of file descriptors allows")
+.unit("sockets");
+const PENDING_HANDSHAKES: Setting<usize> = Setting::new(
+    "HADIR_LIMIT_PENDING_HANDSHAKES",
+    parse::whole::<usize, 1, 1_000_000>,
+    "Connections of a listener that are accepted but have not sent their request; beyond it accepting waits.",
+)
+.default("1024")
+.unit("connections");
+const HEADER_READ: Setting<Duration> = Setting::new(
+    "HADIR_LIMIT_HEADER_READ_SECONDS",
+    parse::seconds,
+    "Longest time for the headers of a request to arrive.",
+)
+.default("5")
+.unit("seconds");
+const HEADER_BYTES: Setting<usize> =
+    Setting::new("HADIR_LIMIT_HEADER_BYTES", parse::whole::<usize, 8192, 1_048_576>, "Largest head of a request.")
+        .default("16384")
+        .unit("bytes");
+const FIRST_MESSAGE: Setting<Duration> = Setting::new(
+    "HADIR_LIMIT_FIRST_MESSAGE_SECONDS",
+    parse::seconds,
+    "Longest time for the first `auth` message of a socket without a token; then close 4408.",
+)
+.default("5")
+.unit("seconds");
+const STALLED_READER: Setting<Duration> = Setting::new(
+    "HADIR_LIMIT_STALLED_READER_SECONDS",
+    parse::seconds,
+    "Longest time without progress of a reader that something waits for; then close 4410.",
+)
+.default("30")
+.unit("seconds");
+const CLOSE_WAIT: Setting<Duration> = Setting::new(
+    "HADIR_LIMIT_CLOSE_SECONDS",
+    parse::seconds,
+    "Longest time for a client to answer a close before the connection is dropped.",
+)
+.default("2")
+.unit("seconds");
+const BODY_BYTES: Setting<usize> = Setting::new(
+    "HADIR_LIMIT_BODY_BYTES",
+    parse::whole::<usize, 1024, 16_777_216>,
+    "Largest body of a request; larger is 413.",
+)
+.default("65536")
+.unit("bytes");
+const REQUEST: Setting<Duration> = Setting::new(
+    "HADIR_LIMIT_REQUEST_SECONDS",
+    parse::seconds,
+    "Longest time for a request's body to arrive and its answer to be found.",
+)
+.default("10")
+.unit("seconds");
+
+pub(super) const SETTINGS: &[&dyn AnySetting] = &[
+    &FRAME_BYTES,
+    &WRITE_BUFFER_BYTES,
+    &MESSAGES_PER_SECOND,
+    &BAD_MESSAGES_PER_MINUTE,
+    &JSON_DEPTH,
+    &COMMAND_ID_BYTES,
+    &SOCKETS_PER_MITRA,
+    &SOCKETS_PER_CUSTOMER,
+    &UNAUTHENTICATED_PER_IP,
+    &SOCKETS_PER_NODE,
+    &PENDING_HANDSHAKES,
+    &HEADER_READ,
+    &HEADER_BYTES,
+    &FIRST_MESSAGE,
+    &STALLED_READER,
+    &CLOSE_WAIT,
+    &BODY_BYTES,
+    &REQUEST,
+];
+
+/// Bounds on what clients may do.
+#[derive(Clone, Debug)]
+pub struct LimitsConfig {
+    /// Largest message of a client, bytes.
+    pub frame_bytes: usize,
+    /// Largest amount waiting to be written to one socket, bytes.
+    pub write_buffer_bytes: usize,
+    /// Messages of one socket per second, sustained.
+    pub messages_per_second: u32,
+    /// Bad messages of one socket per minute; this many close it.
+    pub bad_messages_per_minute: u32,
+    /// Deepest nesting of arrays and objects.
+    pub json_depth: u32,
+    /// Longest `id` of a command, bytes.
+    pub command_id_bytes: usize,
+    /// Sockets of one mitra on a node.
+    pub sockets_per_mitra: usize,
+    /// Sockets and event streams of one watching subject on a node.
+    pub sockets_per_customer: usize,
+    /// Sockets of one address that have not authenticated yet.
+    pub unauthenticated_sockets_per_ip: usize,
+    /// Sockets of a node; `None`: see [`LimitsConfig::node_cap`].
+    pub sockets_per_node: Option<usize>,
+    /// Accepted connections of a listener without a request.
+    pub pending_handshakes: usize,
+    /// Longest time for the headers of a request.
+    pub header_read_timeout: Duration,
+    /// Largest head of a request, bytes.
+    pub header_bytes: usize,
+    /// Longest time for the first `auth` message.
+    pub first_message_timeout: Duration,
+    /// Longest time without progress of a reader.
+    pub stalled_reader_timeout: Duration,
+    /// Longest time for a client to answer a close.
+    pub close_timeout: Duration,
+    /// Largest body of a request, bytes.
+    pub body_bytes: usize,
+    /// Longest time for a request.
+    pub request_timeout: Duration,
+}
+
+/// How many sockets a node takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeCap {
+    /// Beyond it: 503.
+    pub sockets: usize,
+    /// A sentence to log at start when the machine allows fewer than were asked for.
+    pub warning: Option<String>,
+}
+
+impl LimitsConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            frame_bytes: reader.required(&FRAME_BYTES),
+            write_buffer_bytes: reader.required(&WRITE_BUFFER_BYTES),
+            messages_per_second: reader.required(&MESSAGES_PER_SECOND),
+            bad_messages_per_minute: reader.required(&BAD_MESSAGES_PER_MINUTE),
+            json_depth: reader.required(&JSON_DEPTH),
+            command_id_bytes: reader.required(&COMMAND_ID_BYTES),
+            sockets_per_mitra: reader.required(&SOCKETS_PER_MITRA),
+            sockets_per_customer: reader.required(&SOCKETS_PER_CUSTOMER),
+            unauthenticated_sockets_per_ip: reader.required(&UNAUTHENTICATED_PER_IP),
+            sockets_per_node: reader.optional(&SOCKETS_PER_NODE),
+            pending_handshakes: reader.required(&PENDING_HANDSHAKES),
+            header_read_timeout: reader.required(&HEADER_READ),
+            header_bytes: reader.required(&HEADER_BYTES),
+            first_message_timeout: reader.required(&FIRST_MESSAGE),
+            stalled_reader_timeout: reader.required(&STALLED_READER),
+            close_timeout: reader.required(&CLOSE_WAIT),
+            body_bytes: reader.required(&BODY_BYTES),
+            request_timeout: reader.required(&REQUEST),
+        }
+    }
+
+    /// How many sockets a process with this limit of file descriptors takes.
+    pub fn node_cap(&self, descriptors: usize) -> NodeCap {
+        let possible = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(descriptors / 2).max(1);
+        match self.sockets_per_node {
+            None => NodeCap { sockets: possible, warning: None },
+            Some(wanted) if wanted <= possible => NodeCap { sockets: wanted, warning: None },
+            Some(wanted) => NodeCap {
+                sockets: wanted,
+                warning: Some(format!(
+                    "HADIR_LIMIT_SOCKETS_PER_NODE is {wanted}, but the limit of {descriptors} file descriptors allows about \
+                     {possible} sockets: raise the limit (`ulimit -n`, LimitNOFILE) or lower the setting"
+                )),
+            },
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Liveness and the snapshot: Valkey, or this process.
+
+use std::time::Duration;
+
+use url::Url;
+
+use super::{
+    Secret, parse,
+    setting::{AnySetting, Setting},
+    store::StoreConfig,
+    values::Reader,
+};
+
+/// In a cluster every key carries the same hash tag, so that scripts find all their keys in one slot.
+const CLUSTER_PREFIX: &str = "{hadir}:";
+
+const VALKEY_URL: Setting<ValkeyUrl> = Setting::new(
+    "VALKEY_URL",
+    valkey_url,
+    "Valkey or Redis: `valkey://`, `redis://`, `rediss://` (TLS), `valkey-sentinel://`, `redis-sentinel://`, `valkey-cluster://`, `redis-cluster://`. Needs DATABASE_URL.",
+)
+.unset("in-process mirror, one node only")
+.secret_url();
+const KEY_PREFIX: Setting<String> =
+    Setting::new("VALKEY_KEY_PREFIX", parse::any_text, "Before every key and channel, for other programs too.")
+        .unset("none; {hadir}: with a cluster");
+const COMMAND_TIMEOUT: Setting<Duration> =
+    Setting::new("HADIR_MIRROR_COMMAND_TIMEOUT_MS", parse::milliseconds, "Longest wait for one answer of Valkey.")
+        .default("300")
+        .unit("milliseconds");
+const CONNECT_TIMEOUT: Setting<Duration> = Setting::new(
+    "HADIR_MIRROR_CONNECT_TIMEOUT_MS",
+    parse::milliseconds,
+    "Longest wait for a connection to Valkey, TLS and sign-in included.",
+)
+.default("1000")
+.unit("milliseconds");
+const QUEUE_COMMANDS: Setting<usize> = Setting::new(
+    "HADIR_MIRROR_QUEUE_COMMANDS",
+    parse::whole::<usize, 16, 1_000_000>,
+    "Commands to Valkey that may wait in this node; beyond it they fail at once.",
+)
+.default("4096")
+.unit("commands");
+const BREAKER_FAILURES: Setting<u32> = Setting::new(
+    "HADIR_MIRROR_BREAKER_FAILURES",
+    parse::whole::<u32, 1, 1000>,
+    "Failures in a row after which nobody waits for Valkey any more and answers come from the store.",
+)
+.default("2")
+.unit("failures");
+const BREAKER_RETRY: Setting<Duration> = Setting::new(
+    "HADIR_MIRROR_BREAKER_RETRY_MS",
+    parse::milliseconds,
+    "How often Valkey is tried again while nobody waits for it.",
+)
+.default("500")
+.unit("milliseconds");
+const PROBE: Setting<Duration> = Setting::new(
+    "HADIR_MIRROR_PROBE_SECONDS",
+    parse::seconds,
+    "Cadence of the probe that a node sends itself through Valkey's pub/sub.",
+)
+.default("2")
+.unit("seconds");
+
+pub(super) const SETTINGS: &[&dyn AnySetting] = &[
+    &VALKEY_URL,
+    &KEY_PREFIX,
+    &COMMAND_TIMEOUT,
+    &CONNECT_TIMEOUT,
+    &QUEUE_COMMANDS,
+    &BREAKER_FAILURES,
+    &BREAKER_RETRY,
+    &PROBE,
+];
+
+/// How Valkey is deployed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// One server (or an address that always leads to the primary).
+    Standalone,
+    /// Sentinels name the primary.
+    Sentinel,
+    /// A cluster.
+    Cluster,
+}
+
+/// A URL that is known to be one of Valkey.
+#[derive(Clone, Debug)]
+pub struct ValkeyUrl {
+    /// As it was written, with its password.
+    pub url: Secret,
+    /// From the scheme.
+    pub topology: Topology,
+    /// The database number; channels need it, because pub/sub ignores it.
+    pub database: u8,
+}
+
+/// Liveness and the snapshot.
+#[derive(Clone, Debug)]
+pub struct MirrorConfig {
+    /// `None`: the in-process mirror.
+    pub valkey: Option<ValkeyUrl>,
+    /// Before every key and channel.
+    pub key_prefix: String,
+    /// Longest wait for one answer.
+    pub command_timeout: Duration,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+    /// Commands that may wait in this node.
+    pub queue_commands: usize,
+    /// Failures in a row that open the breaker.
+    pub breaker_failures: u32,
+    /// How often an open breaker lets one try through.
+    pub breaker_retry: Duration,
+    /// Cadence of the pub/sub probe.
+    pub probe_interval: Duration,
+}
+
+impl MirrorConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let valkey = reader.optional(&VALKEY_URL);
+        let in_cluster = valkey.as_ref().is_some_and(|valkey| valkey.topology == Topology::Cluster);
+        let key_prefix = reader.optional(&KEY_PREFIX);
+        if reader.is_set(&VALKEY_URL) && !StoreConfig::postgres_is_meant(reader) {
+            reader.contradiction(&[], || {
+                "VALKEY_URL is set without DATABASE_URL, but Valkey mirrors a shared PostgreSQL, never a SQLite file: \
+                 set DATABASE_URL too, or remove VALKEY_URL."
+                    .to_owned()
+            });
+        }
+        if let (true, Some(prefix)) = (in_cluster, &key_prefix)
+            && !has_hash_tag(prefix)
+        {
+            reader.contradiction(&["VALKEY_KEY_PREFIX"], || {
+                format!(
+                    "VALKEY_KEY_PREFIX is `{prefix}` without a hash tag, but in a cluster all keys must be in one slot: \
+                     write it with braces, such as {{hadir}}:."
+                )
+            });
+        }
+        let default_prefix = if in_cluster { CLUSTER_PREFIX } else { "" };
+        Self {
+            valkey,
+            key_prefix: key_prefix.unwrap_or_else(|| default_prefix.to_owned()),
+            command_timeout: reader.required(&COMMAND_TIMEOUT),
+            connect_timeout: reader.required(&CONNECT_TIMEOUT),
+            queue_commands: reader.required(&QUEUE_COMMANDS),
+            breaker_failures: reader.required(&BREAKER_FAILURES),
+            breaker_retry: reader.required(&BREAKER_RETRY),
+            probe_interval: reader.required(&PROBE),
+        }
+    }
+}
+
+/// `{…}` with something in it (the cluster specification's hash tags).
+fn has_hash_tag(prefix: &str) -> bool {
+    prefix.split_once('{').and_then(|(_, rest)| rest.split_once('}')).is_some_and(|(tag, _)| !tag.is_empty())
+}
+
+fn valkey_url(text: &str) -> Result<ValkeyUrl, String> {
+    let url = Url::parse(text).map_err(|error| {
+        format!(
+            "is not a URL ({error}): write valkey://:password@host:6379/0, or remove it to use the in-process mirror"
+        )
+    })?;
+    let topology = match url.scheme() {
+        "valkey" | "redis" | "rediss" => Topology::Standalone,
+        "valkey-sentinel" | "redis-sentinel" => Topology::Sentinel,
+        "valkey-cluster" | "redis-cluster" => Topology::Cluster,
+        _ => {
+            return Err("has a scheme that is not one of Valkey's: write valkey://, redis://, rediss://, \
+                        valkey-sentinel://, redis-sentinel://, valkey-cluster:// or redis-cluster://"
+                .to_owned());
+        }
+    };
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("names no host: write valkey://host:6379".to_owned());
+    }
+    let database = match url.path().trim_start_matches('/') {
+        "" => 0,
+        number => number.parse::<u8>().map_err(|_| {
+            "has a path that is not a database number: end it with /0, /1, … or with nothing".to_owned()
+        })?,
+    };
+    if topology == Topology::Cluster && database != 0 {
+        return Err("names a database, but a cluster has only database 0: remove the number".to_owned());
+    }
+    Ok(ValkeyUrl { url: Secret::new(text), topology, database })
+}

@@ -1,0 +1,89 @@
+//! Texts that must not be shown, and URLs with the secret part left out.
+
+use std::{fmt, sync::Arc};
+
+use url::Url;
+
+/// What stands where a secret is.
+pub const MASK: &str = "****";
+
+/// A text that no log, error or debug output shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Wraps a text.
+    pub fn new(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+
+    /// The text itself, for the one who connects or signs with it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+/// The URL with its password, and whatever in its query may be one, masked. What is not a URL is masked altogether.
+pub fn masked_url(text: &str) -> String {
+    let Ok(mut url) = Url::parse(text) else { return MASK.to_owned() };
+    if url.password().is_some() && url.set_password(Some(MASK)).is_err() {
+        return MASK.to_owned();
+    }
+    if url.query().is_some() {
+        let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+        let mut query = url.query_pairs_mut();
+        query.clear();
+        for (name, value) in &pairs {
+            query.append_pair(name, if may_be_secret(name) { MASK } else { value });
+        }
+    }
+    url.to_string()
+}
+
+fn may_be_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["pass", "pwd", "secret", "token", "key", "auth"].iter().any(|word| name.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_shows_itself_to_nobody() {
+        let secret = Secret::new("correct horse battery staple");
+        assert_eq!(format!("{secret} {secret:?}"), "**** ****");
+    }
+
+    #[test]
+    fn a_url_keeps_everything_but_its_secrets() {
+        let cases = [
+            (
+                "postgres://u:hunter2@db.example:5432/hadir?sslmode=require",
+                "postgres://u:****@db.example:5432/hadir?sslmode=require",
+            ),
+            ("postgres://u@db.example/hadir?password=hunter2", "postgres://u@db.example/hadir?password=****"),
+            (
+                "redis-sentinel://:hunter2@a:26379/0?sentinelPassword=x",
+                "redis-sentinel://:****@a:26379/0?sentinelPassword=****",
+            ),
+            ("rediss://default:hunter%322@a:6379/2", "rediss://default:****@a:6379/2"),
+            ("hunter2", "****"),
+        ];
+        for (url, shown) in cases {
+            assert_eq!(masked_url(url), shown, "{url}");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! tracing's set-up: one line per event on standard error, for eyes on a terminal and as JSON elsewhere.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::{EnvFilter, fmt, util::SubscriberInitExt};
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("logging cannot be set up: {0}")]
+pub struct LogSetupError(String);
+
+/// Sets up logging for this process; call once, before anything logs. Standard output stays free for what people ask
+/// for (addresses, tokens).
+pub fn init(config: &LogConfig) -> Result<(), LogSetupError> {
+    let filter = EnvFilter::try_new(&config.filter).map_err(|error| LogSetupError(error.to_string()))?;
+    let on_terminal = io::stderr().is_terminal();
+    let lines = fmt().with_env_filter(filter).with_writer(io::stderr);
+    let set = match config.format.unwrap_or(if on_terminal { LogFormat::Human } else { LogFormat::Json }) {
+        // https://no-color.org
+        LogFormat::Human => lines.with_ansi(on_terminal && std::env::var_os("NO_COLOR").is_none()).finish().try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_ansi(false).finish().try_init(),
+    };
+    set.map_err(|error| LogSetupError(error.to_string()))
+}

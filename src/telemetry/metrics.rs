@@ -1,0 +1,424 @@
+//! Every metric and its name. Cloning shares them.
+//!
+//! What is on the path of a ping or of a frame is a plain atomic; children of labels that are known in advance exist from
+//! the start, so that they show 0 before anything happened.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+use crate::domain::{Counts, Mode, Role, Source};
+
+use super::process::ProcessCollector;
+
+type One = [(&'static str, &'static str); 1];
+type Two = [(&'static str, &'static str); 2];
+
+/// The role of a socket that has not authenticated.
+const NO_ROLE: &str = "none";
+
+/// How a call to a peer or a sweep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As hoped.
+    Ok,
+    /// The peer or the work said no.
+    Error,
+    /// Its deadline passed.
+    Timeout,
+    /// Not tried: the breaker is open, the sweep is paused, a guard held it back.
+    Skipped,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 4] = [Self::Ok, Self::Error, Self::Timeout, Self::Skipped];
+
+    /// The word in the label `result`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Timeout => "timeout",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CloseLabels {
+    role: &'static str,
+    code: u32,
+}
+
+/// Every metric of this process.
+#[derive(Clone)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Registry,
+    sockets: [Gauge; Role::ALL.len()],
+    socket_connects: Family<Two, Counter>,
+    socket_closes: Family<CloseLabels, Counter>,
+    heartbeats: Counter,
+    heartbeat_flush_size: Histogram,
+    heartbeat_flush_seconds: Histogram,
+    mirror_commands: Family<Two, Counter>,
+    store_queries: Family<Two, Counter>,
+    reads: Family<Two, Counter>,
+    modes: [Gauge; Mode::ALL.len()],
+    mirror_epoch_changes: Counter,
+    reseed_seconds: Histogram,
+    reseed_drift: Counter,
+    sweep_runs: Family<Two, Counter>,
+    auto_offline: Counter,
+    snapshots_published: Counter,
+    snapshot_delivery_seconds: Histogram,
+    pubsub_loop_lag_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
+    watch_skipped: Counter,
+    mitras: Family<One, Gauge>,
+    sessions: Family<One, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// Of the answer to `GET /metrics`; what [`Metrics::render`] writes.
+    pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    /// All at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(ProcessCollector));
+        let hadir = registry.sub_registry_with_prefix("hadir");
+        // A counter's name gets `_total` when it is encoded.
+        let sockets: Family<One, Gauge> = register(hadir, "sockets", "Authenticated sockets now");
+        let modes: Family<One, Gauge> = register(hadir, "mode", "1 for the mode that this node is in");
+        let inner = Inner {
+            sockets: Role::ALL.map(|role| sockets.get_or_create_owned(&[("role", role.as_str())])),
+            socket_connects: register(hadir, "socket_connects", "Sockets that were asked for"),
+            socket_closes: register(hadir, "socket_closes", "Sockets that were closed, by close code"),
+            heartbeats: register(hadir, "heartbeats", "Heartbeats heard"),
+            heartbeat_flush_size: histogram(
+                hadir,
+                "heartbeat_flush_size",
+                "Heartbeats in one batch to the mirror",
+                exponential_buckets(1.0, 4.0, 8),
+            ),
+            heartbeat_flush_seconds: histogram(
+                hadir,
+                "heartbeat_flush_seconds",
+                "Time of one batch to the mirror",
+                exponential_buckets(0.000_5, 2.0, 12),
+            ),
+            mirror_commands: register(hadir, "mirror_commands", "Calls to the mirror"),
+            store_queries: register(hadir, "store_queries", "Calls to the store"),
+            reads: register(hadir, "reads", "Questions answered, by where the answer came from"),
+            modes: Mode::ALL.map(|mode| modes.get_or_create_owned(&[("mode", mode.as_str())])),
+            mirror_epoch_changes: register(hadir, "mirror_epoch_changes", "Times the mirror was found replaced"),
+            reseed_seconds: histogram(
+                hadir,
+                "reseed_seconds",
+                "Time of one full reseed of the mirror",
+                exponential_buckets(0.005, 2.0, 14),
+            ),
+            reseed_drift: register(hadir, "reseed_drift", "Entries of the mirror that a reseed corrected"),
+            sweep_runs: register(hadir, "sweep_runs", "Runs of the sweeps"),
+            auto_offline: register(hadir, "auto_offline", "Mitras that this node took offline for silence"),
+            snapshots_published: register(hadir, "snapshots_published", "Snapshots published to the nodes"),
+            snapshot_delivery_seconds: histogram(
+                hadir,
+                "snapshot_delivery_seconds",
+                "From the moment of a snapshot to its write on a socket",
+                exponential_buckets(0.001, 2.0, 13),
+            ),
+            pubsub_loop_lag_seconds: register(hadir, "pubsub_loop_lag_seconds", "Last round trip of the pub/sub probe"),
+            watch_skipped: register(
+                hadir,
+                "watch_skipped",
+                "Snapshots that a watcher never saw, replaced by newer ones",
+            ),
+            mitras: register(hadir, "mitras", "Mitras by state, as this node last counted"),
+            sessions: register(hadir, "sessions", "Chat sessions by status, as this node last counted"),
+            registry,
+        };
+        let metrics = Self { inner: Arc::new(inner) };
+        metrics.set_counts(&Counts::default());
+        metrics
+    }
+
+    /// The text for Prometheus.
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        text::encode(&mut text, &self.inner.registry).expect("writing to a string does not fail");
+        text
+    }
+
+    /// A socket authenticated: counted as connected and as one more now.
+    pub fn socket_opened(&self, role: Role) {
+        self.inner.sockets[index(role)].inc();
+        self.connect(role.as_str(), "ok");
+    }
+
+    /// A socket was refused. `why` is an error code's word, one of few; `None`: the role was never known.
+    pub fn connect_refused(&self, role: Option<Role>, why: &'static str) {
+        self.connect(role.map_or(NO_ROLE, Role::as_str), why);
+    }
+
+    /// A socket that was [opened](Metrics::socket_opened) is gone; the close code that was sent or received.
+    pub fn socket_closed(&self, role: Role, code: u16) {
+        self.inner.sockets[index(role)].dec();
+        self.closed(role.as_str(), code);
+    }
+
+    /// A socket is gone that never authenticated.
+    pub fn unauthenticated_socket_closed(&self, code: u16) {
+        self.closed(NO_ROLE, code);
+    }
+
+    /// A mitra was heard. One relaxed atomic addition.
+    pub fn heartbeat(&self) {
+        self.inner.heartbeats.inc();
+    }
+
+    /// One batch of heartbeats went to the mirror.
+    pub fn heartbeats_flushed(&self, size: usize, took: Duration) {
+        self.inner.heartbeat_flush_size.observe(size as f64);
+        self.inner.heartbeat_flush_seconds.observe(took.as_secs_f64());
+    }
+
+    /// One call to the mirror.
+    pub fn mirror_command(&self, op: &'static str, outcome: Outcome) {
+        self.inner.mirror_commands.get_or_create(&[("op", op), ("result", outcome.as_str())]).inc();
+    }
+
+    /// One call to the store.
+    pub fn store_query(&self, op: &'static str, outcome: Outcome) {
+        self.inner.store_queries.get_or_create(&[("op", op), ("result", outcome.as_str())]).inc();
+    }
+
+    /// A question was answered.
+    pub fn read(&self, op: &'static str, source: Source) {
+        self.inner.reads.get_or_create(&[("op", op), ("source", source.as_str())]).inc();
+    }
+
+    /// This node's mode from now on.
+    pub fn set_mode(&self, mode: Mode) {
+        for (gauge, each) in self.inner.modes.iter().zip(Mode::ALL) {
+            gauge.set(i64::from(each == mode));
+        }
+    }
+
+    /// The mirror's epoch is another one than before.
+    pub fn mirror_epoch_changed(&self) {
+        self.inner.mirror_epoch_changes.inc();
+    }
+
+    /// A full reseed ended; `corrected` entries differed.
+    pub fn reseeded(&self, took: Duration, corrected: u64) {
+        self.inner.reseed_seconds.observe(took.as_secs_f64());
+        self.inner.reseed_drift.inc_by(corrected);
+    }
+
+    /// A sweep ran.
+    pub fn sweep_ran(&self, sweep: &'static str, outcome: Outcome) {
+        self.inner.sweep_runs.get_or_create(&[("sweep", sweep), ("result", outcome.as_str())]).inc();
+    }
+
+    /// This node took mitras offline for silence.
+    pub fn auto_offlined(&self, mitras: u64) {
+        self.inner.auto_offline.inc_by(mitras);
+    }
+
+    /// A snapshot was published.
+    pub fn snapshot_published(&self) {
+        self.inner.snapshots_published.inc();
+    }
+
+    /// A snapshot was written to a socket, this long after its moment.
+    pub fn snapshot_delivered(&self, delay: Duration) {
+        self.inner.snapshot_delivery_seconds.observe(delay.as_secs_f64());
+    }
+
+    /// The pub/sub probe came back, or has been out for this long.
+    pub fn set_pubsub_loop_lag(&self, lag: Duration) {
+        self.inner.pubsub_loop_lag_seconds.set(lag.as_secs_f64());
+    }
+
+    /// A watcher took a newer snapshot instead of this many.
+    pub fn watch_skipped(&self, snapshots: u64) {
+        self.inner.watch_skipped.inc_by(snapshots);
+    }
+
+    /// What was counted last.
+    pub fn set_counts(&self, counts: &Counts) {
+        for (state, count) in [
+            ("online", counts.online),
+            ("reachable", counts.reachable),
+            ("available", counts.available),
+            ("busy", counts.busy),
+            ("suspect", counts.suspect),
+            ("deactivated", counts.deactivated),
+        ] {
+            self.inner.mitras.get_or_create(&[("state", state)]).set(gauge_value(count));
+        }
+        for (status, count) in
+            [("active", counts.active_sessions), ("pending_payment", counts.pending_payment_sessions)]
+        {
+            self.inner.sessions.get_or_create(&[("status", status)]).set(gauge_value(count));
+        }
+    }
+
+    fn connect(&self, role: &'static str, result: &'static str) {
+        self.inner.socket_connects.get_or_create(&[("role", role), ("result", result)]).inc();
+    }
+
+    fn closed(&self, role: &'static str, code: u16) {
+        self.inner.socket_closes.get_or_create(&CloseLabels { role, code: u32::from(code) }).inc();
+    }
+}
+
+fn register<M>(registry: &mut Registry, name: &str, help: &str) -> M
+where
+    M: prometheus_client::registry::Metric + Clone + Default,
+{
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn histogram(registry: &mut Registry, name: &str, help: &str, buckets: impl Iterator<Item = f64>) -> Histogram {
+    let histogram = Histogram::new(buckets);
+    registry.register(name, help, histogram.clone());
+    histogram
+}
+
+fn index(role: Role) -> usize {
+    match role {
+        Role::Mitra => 0,
+        Role::Customer => 1,
+        Role::Dashboard => 2,
+        Role::Service => 3,
+    }
+}
+
+fn gauge_value(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line<'a>(text: &'a str, beginning: &str) -> &'a str {
+        text.lines().find(|line| line.starts_with(beginning)).unwrap_or_else(|| panic!("no {beginning} in\n{text}"))
+    }
+
+    #[test]
+    fn every_metric_has_exactly_its_name() {
+        let metrics = Metrics::new();
+        for role in Role::ALL {
+            metrics.socket_opened(role);
+        }
+        metrics.socket_closed(Role::Customer, 4410);
+        metrics.unauthenticated_socket_closed(4408);
+        metrics.connect_refused(None, "unauthorized");
+        metrics.heartbeat();
+        metrics.heartbeats_flushed(700, Duration::from_millis(3));
+        metrics.mirror_command("beat", Outcome::Timeout);
+        metrics.store_query("set_online", Outcome::Ok);
+        metrics.read("availability", Source::Sqlite);
+        metrics.set_mode(Mode::Live);
+        metrics.set_mode(Mode::Fallback);
+        metrics.mirror_epoch_changed();
+        metrics.reseeded(Duration::from_millis(20), 5);
+        metrics.sweep_ran("auto_offline", Outcome::Skipped);
+        metrics.auto_offlined(2);
+        metrics.snapshot_published();
+        metrics.snapshot_delivered(Duration::from_millis(4));
+        metrics.set_pubsub_loop_lag(Duration::from_micros(1500));
+        metrics.watch_skipped(3);
+        metrics.set_counts(&Counts { online: 50, suspect: 1, active_sessions: 6, ..Counts::default() });
+        let text = metrics.clone().render();
+        for expected in [
+            r#"hadir_sockets{role="mitra"} 1"#,
+            r#"hadir_sockets{role="customer"} 0"#,
+            r#"hadir_socket_connects_total{role="mitra",result="ok"} 1"#,
+            r#"hadir_socket_connects_total{role="none",result="unauthorized"} 1"#,
+            r#"hadir_socket_closes_total{role="customer",code="4410"} 1"#,
+            r#"hadir_socket_closes_total{role="none",code="4408"} 1"#,
+            "hadir_heartbeats_total 1",
+            "hadir_heartbeat_flush_size_sum 700.0",
+            "hadir_heartbeat_flush_seconds_count 1",
+            r#"hadir_mirror_commands_total{op="beat",result="timeout"} 1"#,
+            r#"hadir_store_queries_total{op="set_online",result="ok"} 1"#,
+            r#"hadir_reads_total{op="availability",source="sqlite"} 1"#,
+            r#"hadir_mode{mode="live"} 0"#,
+            r#"hadir_mode{mode="fallback"} 1"#,
+            "hadir_mirror_epoch_changes_total 1",
+            "hadir_reseed_seconds_count 1",
+            "hadir_reseed_drift_total 5",
+            r#"hadir_sweep_runs_total{sweep="auto_offline",result="skipped"} 1"#,
+            "hadir_auto_offline_total 2",
+            "hadir_snapshots_published_total 1",
+            r#"hadir_snapshot_delivery_seconds_bucket{le="0.004"} 1"#,
+            "hadir_pubsub_loop_lag_seconds 0.0015",
+            "hadir_watch_skipped_total 3",
+            r#"hadir_mitras{state="online"} 50"#,
+            r#"hadir_mitras{state="available"} 0"#,
+            r#"hadir_sessions{status="active"} 6"#,
+        ] {
+            assert_eq!(line(&text, expected), expected);
+        }
+        assert!(text.ends_with("# EOF\n"), "the content type promises OpenMetrics");
+    }
+
+    #[test]
+    fn sockets_are_at_zero_before_anything_happened_and_return_to_it() {
+        let metrics = Metrics::new();
+        for role in Role::ALL {
+            let zero = format!("hadir_sockets{{role=\"{}\"}} 0", role.as_str());
+            assert_eq!(line(&metrics.render(), &zero), zero);
+            metrics.socket_opened(role);
+            metrics.socket_closed(role, 1000);
+            assert_eq!(line(&metrics.render(), &zero), zero);
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_process_shows_what_it_uses() {
+        let text = Metrics::new().render();
+        let value = |name: &str| -> f64 {
+            line(&text, &format!("{name} ")).rsplit(' ').next().expect("a value").parse().expect("a number")
+        };
+        assert!(value("process_resident_memory_bytes") > 100_000.0);
+        assert!(value("process_open_fds") >= 1.0);
+        assert!(value("process_max_fds") > value("process_open_fds"));
+        assert!(value("process_cpu_seconds_total") >= 0.0);
+        assert!(value("process_threads") >= 1.0);
+        let age = chrono::Utc::now().timestamp() as f64 - value("process_start_time_seconds");
+        assert!((-5.0..86_400.0).contains(&age), "started {age} seconds ago");
+    }
+}
