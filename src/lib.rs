@@ -25,6 +25,7 @@ pub mod config;
 pub mod domain;
 pub mod hub;
 pub mod mirror;
+pub mod presence;
 pub mod protocol;
 pub mod store;
 pub mod telemetry;

@@ -216,12 +216,14 @@ impl Hub {
         });
     }
 
-    /// Orders every socket of a subject to close. Returns how many there were.
+    /// Orders those of a subject's sockets to close that were not ordered to before. Returns how many there were.
     pub fn disconnect(&self, subject: SubjectId, close: &Close) -> u64 {
         let mut closed = 0;
         self.each_of(subject, |connection| {
-            connection.order(close.clone());
-            closed += 1;
+            if !connection.is_ordered() {
+                connection.order(close.clone());
+                closed += 1;
+            }
         });
         closed
     }

@@ -16,6 +16,14 @@ pub struct PendingBeat {
     pub at_ms: u64,
 }
 
+impl PendingBeat {
+    /// The last heartbeat of a seat once more; `None` when it never beat.
+    pub fn again(seat: Arc<Seat>) -> Option<Self> {
+        let at_ms = seat.beat_ms();
+        (at_ms > 0).then_some(Self { seat, at_ms })
+    }
+}
+
 /// Bounded by the number of seats: the flag on a seat keeps it from being listed twice.
 pub(super) struct Pending {
     shards: [Mutex<Vec<Arc<Seat>>>; SHARDS],

@@ -1,0 +1,103 @@
+//! What mitras, operators and services command: each one transaction in the store, then the mirror.
+
+use std::time::Duration;
+
+use super::{MitraView, Presence, PresenceError};
+use crate::{
+    domain::{Actor, Cause, MitraId, StatusChange, StatusReason},
+    hub::Holder,
+    store::StoreError,
+    telemetry::Outcome,
+};
+
+impl Presence {
+    /// Goes online; again is only a heartbeat.
+    ///
+    /// # Errors
+    /// Unknown or deactivated mitra; the store cannot be asked.
+    pub async fn go_online(&self, id: MitraId, actor: Actor) -> Result<StatusChange, PresenceError> {
+        let cause = Cause::new(actor, "command");
+        let written = self.asked_store("set_online", self.store.set_online(id, true, &cause).await)?;
+        // Going online is a heartbeat, and the store has just stamped it.
+        self.write_through(&written.row, Some(Duration::ZERO), StatusReason::Command).await;
+        Ok(StatusChange::of(&written.row, StatusReason::Command))
+    }
+
+    /// Goes offline; again changes nothing.
+    ///
+    /// # Errors
+    /// Unknown mitra; the store cannot be asked.
+    pub async fn go_offline(&self, id: MitraId, actor: Actor) -> Result<StatusChange, PresenceError> {
+        let cause = Cause::new(actor, "command");
+        let written = self.asked_store("set_online", self.store.set_online(id, false, &cause).await)?;
+        self.write_through(&written.row, None, StatusReason::Command).await;
+        Ok(StatusChange::of(&written.row, StatusReason::Command))
+    }
+
+    /// Deactivates (offline, sign-ins revoked, sockets closed on every node) or reactivates (still offline).
+    ///
+    /// # Errors
+    /// Unknown mitra; the store cannot be asked.
+    pub async fn set_active(&self, id: MitraId, active: bool, cause: Cause) -> Result<StatusChange, PresenceError> {
+        let written = self.asked_store("set_active", self.store.set_active(id, active, &cause).await)?;
+        self.write_through(&written.row, None, StatusReason::Deactivated).await;
+        Ok(StatusChange::of(&written.row, StatusReason::Deactivated))
+    }
+
+    /// Creates or updates a mitra.
+    ///
+    /// # Errors
+    /// A value that breaks a constraint; the store cannot be asked.
+    pub async fn put_mitra(
+        &self,
+        id: MitraId,
+        display_name: &str,
+        max_sessions: Option<u32>,
+        actor: Actor,
+    ) -> Result<MitraView, PresenceError> {
+        let cause = Cause::new(actor, "put");
+        let answer = self.store.put_mitra(id, display_name, max_sessions, &cause).await;
+        let written = self.asked_store("put_mitra", answer)?;
+        self.write_through(&written.row, written.row.heartbeat_age, StatusReason::External).await;
+        let view = MitraView::of_row(&written.row, StatusReason::External, self.fresh_in_store());
+        Ok(MitraView { display_name: Some(display_name.to_owned()), ..view })
+    }
+
+    /// Whether a mitra's socket or request may come in, and what is true of the mitra. Deactivation is checked before the
+    /// sign-in. Register the socket before this, so that no order to close slips between.
+    ///
+    /// # Errors
+    /// Unknown or deactivated mitra; revoked sign-in; the store cannot be asked.
+    pub async fn admit_mitra(&self, holder: Holder) -> Result<StatusChange, PresenceError> {
+        let id = MitraId(holder.subject.0);
+        let row = self.asked_store("mitra", self.store.mitra(id).await)?.ok_or(PresenceError::UnknownMitra)?;
+        if !row.active {
+            return Err(PresenceError::Deactivated);
+        }
+        self.admit(holder).await?;
+        Ok(StatusChange::of(&row, StatusReason::Initial))
+    }
+
+    /// Whether the sign-in behind a token stands. A token without one asks nobody.
+    ///
+    /// # Errors
+    /// Revoked sign-in; the store cannot be asked.
+    pub async fn admit(&self, holder: Holder) -> Result<(), PresenceError> {
+        let Some(session) = holder.session else { return Ok(()) };
+        let known = self.asked_store("auth_session", self.store.auth_session(session).await)?;
+        match known {
+            Some(signed_in) if signed_in.valid && signed_in.subject == holder.subject => Ok(()),
+            _ => Err(PresenceError::Revoked),
+        }
+    }
+
+    /// Counts an answer of the store.
+    pub(super) fn asked_store<T>(&self, op: &'static str, answer: Result<T, StoreError>) -> Result<T, PresenceError> {
+        let outcome = match &answer {
+            Err(StoreError::Unavailable(_)) => Outcome::Error,
+            _ => Outcome::Ok,
+        };
+        self.metrics.store_query(op, outcome);
+        Ok(answer?)
+    }
+}

@@ -1,0 +1,104 @@
+//! What nodes tell each other, and questions to all of them.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+use uuid::Uuid;
+
+use super::{Presence, PresenceError};
+use crate::{
+    domain::{ControlMessage, NodeRecord, SubjectId},
+    protocol::Close,
+};
+
+/// How long an asker waits for the other nodes.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
+
+impl Presence {
+    /// Acts on a message of another node (or of this one).
+    pub(super) async fn heed(&self, message: ControlMessage) {
+        match message {
+            ControlMessage::Status(change) => self.hub.apply_status(&change),
+            ControlMessage::Disconnect { request, subject, reason } => {
+                let closed = self.hub.disconnect(subject, &Close::disconnected(&reason));
+                let node = self.settings.node_id.clone();
+                let answer = ControlMessage::Disconnected { request, node, closed };
+                // An asker that hears nothing counts what it knows; nothing to heal here.
+                let _unheard = self.asked_mirror("tell", self.mirror.tell(&answer).await);
+            }
+            ControlMessage::Disconnected { request, closed, .. } => {
+                if let Some(asker) = self.asked.lock().get(&request) {
+                    // Bounded: an asker that has stopped listening loses the answer.
+                    let _full = asker.try_send(closed);
+                }
+            }
+            ControlMessage::Revoked { session } => {
+                self.hub.revoke(session);
+            }
+            ControlMessage::Probe { node, nonce } if node == self.settings.node_id => {
+                let lag = self.hub.now_ms().saturating_sub(nonce);
+                self.metrics.set_pubsub_loop_lag(Duration::from_millis(lag));
+            }
+            ControlMessage::Probe { .. } => {}
+        }
+    }
+
+    /// Closes every socket of a subject on every node. Answers how many, of the nodes that replied in time; without the
+    /// mirror, of this node alone.
+    ///
+    /// # Errors
+    /// None today; a signature for the edges, which answer failures of all use cases alike.
+    pub async fn disconnect(&self, subject: SubjectId, reason: &str) -> Result<u64, PresenceError> {
+        if !self.gate.mirror_takes_writes() {
+            return Ok(self.hub.disconnect(subject, &Close::disconnected(reason)));
+        }
+        let request = Uuid::new_v4().to_string();
+        let expected = self.nodes.lock().len().max(1);
+        let (sender, mut answers) = mpsc::channel(expected.max(64));
+        self.asked.lock().insert(request.clone(), sender);
+        let question = ControlMessage::Disconnect { request: request.clone(), subject, reason: reason.to_owned() };
+        let told = self.asked_mirror("tell", self.mirror.tell(&question).await);
+        let mut closed = 0;
+        if told.is_ok() {
+            let deadline = Instant::now() + ANSWERS_WITHIN;
+            for _ in 0..expected {
+                match timeout_at(deadline, answers.recv()).await {
+                    Ok(Some(of_node)) => closed += of_node,
+                    _ => break,
+                }
+            }
+        }
+        self.asked.lock().remove(&request);
+        // This node's own sockets, should its own question not have come back to it.
+        Ok(closed + self.hub.disconnect(subject, &Close::disconnected(reason)))
+    }
+
+    /// The live nodes as last reported; at least this one.
+    pub async fn nodes(&self) -> Vec<NodeRecord> {
+        let known = self.nodes.lock().clone();
+        if known.is_empty() { vec![self.own_record()] } else { known }
+    }
+
+    fn own_record(&self) -> NodeRecord {
+        NodeRecord {
+            node_id: self.settings.node_id.clone(),
+            sockets: self.hub.socket_counts(),
+            mode: self.mode(),
+            seen_ms: 0,
+        }
+    }
+
+    /// Tells the others of this node and learns of them. Without a mirror this node knows only itself.
+    pub async fn report_node(&self) {
+        let own = self.own_record();
+        let nodes = if self.gate.mirror_takes_writes() {
+            self.asked_mirror("report_node", self.mirror.report_node(&own).await).unwrap_or_else(|_| vec![own])
+        } else {
+            vec![own]
+        };
+        *self.nodes.lock() = nodes;
+    }
+}

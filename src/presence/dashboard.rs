@@ -1,0 +1,75 @@
+//! The operator's view: counts, sockets and nodes, pushed to this node's dashboards.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::Utc;
+use tokio::{
+    select,
+    time::{interval, sleep},
+};
+
+use super::{Overview, Presence, PresenceError};
+use crate::{
+    domain::{Counts, Mode, SocketCounts, Source},
+    hub::DashboardNews,
+};
+
+/// Changes within this time share one dashboard frame.
+const GATHER: Duration = Duration::from_millis(100);
+
+impl Presence {
+    /// Reports this node and feeds its dashboards for as long as it is polled: at each change, and at `cadence`.
+    pub async fn feed_dashboards(self: Arc<Self>, cadence: Duration) {
+        let mut beat = interval(cadence);
+        loop {
+            select! {
+                _ = beat.tick() => self.report_node().await,
+                () = self.dashboard_wanted.notified() => sleep(GATHER).await,
+            }
+            if self.hub.has_dashboards()
+                && let Ok(overview) = self.overview().await
+            {
+                self.hub.publish_dashboard(DashboardNews::new(&overview.body()));
+            }
+        }
+    }
+
+    /// Counts, sockets and nodes now.
+    ///
+    /// # Errors
+    /// Never been up, and neither the mirror nor the store can be asked.
+    pub async fn overview(&self) -> Result<Overview, PresenceError> {
+        let (counts, source) = self.counts().await?;
+        self.metrics.set_counts(&counts);
+        self.metrics.read("counts", source);
+        let nodes = self.nodes().await;
+        let sockets = nodes.iter().fold(SocketCounts::default(), |sum, node| SocketCounts {
+            mitra: sum.mitra + node.sockets.mitra,
+            customer: sum.customer + node.sockets.customer,
+            dashboard: sum.dashboard + node.sockets.dashboard,
+        });
+        let newest = self.availability().await?;
+        Ok(Overview {
+            epoch: Arc::clone(&newest.snapshot().epoch),
+            version: newest.snapshot().version,
+            counts,
+            sockets,
+            nodes,
+            as_of: Utc::now(),
+            source,
+            stale: self.mode() == Mode::Stale,
+        })
+    }
+
+    async fn counts(&self) -> Result<(Counts, Source), PresenceError> {
+        if self.gate.is_live()
+            && let Ok((counts, pulse)) = self.asked_mirror("counts", self.mirror.counts().await)
+            && pulse.epoch.is_some()
+        {
+            self.absorb(pulse);
+            return Ok((counts, self.mirror.source()));
+        }
+        let counts = self.asked_store("counts", self.store.counts(self.fresh_in_store()).await)?;
+        Ok((counts, self.store.source()))
+    }
+}

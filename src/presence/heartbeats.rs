@@ -1,0 +1,197 @@
+//! Heartbeats from the hub to the mirror in batches, to the store at a slower pace, and what a refused one teaches.
+
+use std::{mem, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use tokio::join;
+
+use super::{MitraView, Presence, PresenceError};
+use crate::{
+    domain::{MitraId, StatusChange, StatusReason},
+    hub::PendingBeat,
+    mirror::{Beat, Refusal, Refused, Write},
+    protocol::Close,
+};
+
+/// Heartbeats in one call of the mirror or the store.
+const BATCH: usize = 1_000;
+
+impl Presence {
+    /// Delivers the pending heartbeats, into `beats`, a list that the caller keeps for the next time. Returns how many were
+    /// delivered. What cannot be delivered waits in the hub, each mitra once.
+    pub async fn flush_heartbeats(&self, beats: &mut Vec<PendingBeat>) -> usize {
+        if self.gate.is_live() { self.flush_to_mirror(beats).await } else { self.flush_to_store().await }
+    }
+
+    async fn flush_to_mirror(&self, beats: &mut Vec<PendingBeat>) -> usize {
+        self.hub.take_pending(beats);
+        let mut delivered = 0;
+        while !beats.is_empty() {
+            let began = self.hub.now_ms();
+            let batch = &beats[beats.len().saturating_sub(BATCH)..];
+            let wire: Vec<Beat> = batch
+                .iter()
+                .map(|beat| Beat {
+                    id: beat.seat.id(),
+                    online_epoch: beat.seat.online_epoch(),
+                    at_ms: self.mirror_ms(beat.at_ms),
+                })
+                .collect();
+            let Ok(report) = self.asked_mirror("beat", self.mirror.beat(&wire).await) else {
+                self.hub.put_back(beats);
+                return delivered;
+            };
+            delivered += wire.len();
+            let took = Duration::from_millis(self.hub.now_ms() - began);
+            self.metrics.heartbeats_flushed(wire.len(), took);
+            let of_batch = beats.split_off(beats.len() - wire.len());
+            self.remember_unsaved(of_batch);
+            self.absorb(report.pulse);
+            self.learn_from(&report.refused).await;
+        }
+        delivered
+    }
+
+    fn remember_unsaved(&self, delivered: Vec<PendingBeat>) {
+        let mut unsaved = self.unsaved.lock();
+        unsaved.extend(delivered.into_iter().map(|beat| beat.seat).filter(|seat| !seat.mark_unsaved()));
+    }
+
+    /// Without the mirror: at once, then once per heartbeat interval, straight to the store, which also says who is
+    /// deactivated.
+    async fn flush_to_store(&self) -> usize {
+        let now = self.hub.now_ms();
+        let last = self.heartbeats_saved_ms.load(Relaxed);
+        let pace = self.settings.heartbeat_interval.as_millis() as u64;
+        if last > 0 && now.saturating_sub(last) < pace {
+            return 0;
+        }
+        let mut beats = Vec::new();
+        self.hub.take_pending(&mut beats);
+        if beats.is_empty() {
+            return 0;
+        }
+        let ids: Vec<MitraId> = beats.iter().map(|beat| beat.seat.id()).collect();
+        self.remember_unsaved(beats);
+        let Ok(saved) = self.save_heartbeats().await else { return 0 };
+        self.heartbeats_saved_ms.store(now, Relaxed);
+        for ids in ids.chunks(BATCH) {
+            if let Ok(rows) = self.asked_store("mitras", self.store.mitras(ids).await) {
+                rows.iter().for_each(|row| self.hub.apply_status(&StatusChange::of(row, StatusReason::External)));
+            }
+        }
+        saved as usize
+    }
+
+    /// Writes the newest heartbeats that the store has not seen, as ages, in batches. Idempotent across nodes: the store
+    /// takes the greater.
+    ///
+    /// # Errors
+    /// The store cannot be asked; what was not written waits for the next time.
+    pub async fn save_heartbeats(&self) -> Result<u64, PresenceError> {
+        let mut seats = mem::take(&mut *self.unsaved.lock());
+        let mut saved = 0;
+        while !seats.is_empty() {
+            let batch = &seats[seats.len().saturating_sub(BATCH)..];
+            let now = self.hub.now_ms();
+            let ages: Vec<(MitraId, Duration)> = batch
+                .iter()
+                .filter_map(|seat| {
+                    seat.mark_saved();
+                    Some((seat.id(), seat.beat_age(now)?))
+                })
+                .collect();
+            let answer = self.store.record_heartbeats(&ages).await;
+            match self.asked_store("record_heartbeats", answer) {
+                Ok(moved) => saved += moved,
+                Err(error) => {
+                    self.unsaved.lock().extend(seats.into_iter().filter(|seat| !seat.mark_unsaved()));
+                    return Err(error);
+                }
+            }
+            seats.truncate(seats.len().saturating_sub(BATCH));
+        }
+        Ok(saved)
+    }
+
+    /// A refused heartbeat teaches. Where the mirror contradicts what this node believes, the store is asked and both are
+    /// put right; where they agree (an offline mitra that keeps its socket) nothing is done.
+    async fn learn_from(&self, refused: &[Refusal]) {
+        let disputed: Vec<&Refusal> = refused.iter().filter(|refusal| self.disputes(refusal)).collect();
+        if disputed.is_empty() {
+            return;
+        }
+        let ids: Vec<MitraId> = disputed.iter().map(|refusal| refusal.id).collect();
+        let Ok(rows) = self.asked_store("mitras", self.store.mitras(&ids).await) else {
+            // Deactivation fails closed; everything else waits for the next heartbeat.
+            for refusal in disputed.iter().filter(|refusal| refusal.why == Refused::Deactivated) {
+                self.hub.disconnect(refusal.id.into(), &Close::DEACTIVATED);
+            }
+            return;
+        };
+        let now = self.hub.now_ms();
+        let writes: Vec<Write> = rows
+            .iter()
+            .map(|row| {
+                let heard_here = self.hub.seat_of(row.id).and_then(|seat| seat.beat_age(now));
+                let heartbeat_age = [row.heartbeat_age, heard_here].into_iter().flatten().min();
+                Write { row: row.clone(), heartbeat_age, announce: Some(StatusReason::External) }
+            })
+            .collect();
+        for row in &rows {
+            self.hub.apply_status(&StatusChange::of(row, StatusReason::External));
+        }
+        for id in ids.iter().filter(|id| rows.iter().all(|row| row.id != **id)) {
+            self.hub.disconnect((*id).into(), &Close::UNKNOWN_MITRA);
+        }
+        if let Ok(report) = self.asked_mirror("apply", self.mirror.apply(&writes).await) {
+            self.absorb(report.pulse);
+        }
+    }
+
+    fn disputes(&self, refusal: &Refusal) -> bool {
+        let Some(belief) = self.hub.seat_of(refusal.id).and_then(|seat| seat.belief()) else { return false };
+        match refusal.why {
+            Refused::Offline => belief.online && belief.active,
+            Refused::Deactivated => belief.active,
+            Refused::Unknown | Refused::OtherEpoch => true,
+        }
+    }
+
+    /// A heartbeat by REST, for an app in the background: guarded by the mirror without the database, or by the store
+    /// when the mirror is away; then it joins the node's batch.
+    ///
+    /// # Errors
+    /// Unknown or deactivated mitra; neither can be asked.
+    pub async fn heartbeat(&self, id: MitraId) -> Result<MitraView, PresenceError> {
+        let view = match self.view_in_mirror(id).await {
+            Some(view) => view,
+            None => {
+                let row = self.asked_store("mitra", self.store.mitra(id).await)?.ok_or(PresenceError::UnknownMitra)?;
+                MitraView::of_row(&row, StatusReason::Initial, self.fresh_in_store())
+            }
+        };
+        if !view.change.active {
+            self.hub.apply_status(&view.change);
+            return Err(PresenceError::Deactivated);
+        }
+        if !view.change.online {
+            return Ok(view);
+        }
+        self.hub.beat_detached(id, view.change.online_epoch, self.hub.now_ms());
+        Ok(view.heard(Some(Duration::ZERO), self.settings.suspect_after))
+    }
+
+    /// What the live mirror knows of a mitra, with a look at `mitras:deactivated`; `None` when the store must be asked.
+    async fn view_in_mirror(&self, id: MitraId) -> Option<MitraView> {
+        if !self.gate.is_live() {
+            return None;
+        }
+        let ids = [id];
+        let (deactivated, entries) = join!(self.mirror.is_deactivated(id), self.mirror.entries(&ids));
+        let deactivated = self.asked_mirror("is_deactivated", deactivated).ok()?;
+        let entry = self.asked_mirror("entries", entries).ok()?.pop()??;
+        let mut view = MitraView::of_entry(&entry, StatusReason::Initial, self.settings.suspect_after);
+        view.change.active &= !deactivated;
+        Some(view)
+    }
+}

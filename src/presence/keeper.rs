@@ -1,0 +1,190 @@
+//! The keeper: one routine per node that listens to the mirror, ticks it, notices its loss and return, and seeds it.
+
+use std::{
+    future::pending,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use tokio::{select, sync::broadcast::error::RecvError, time::sleep};
+
+use super::{Presence, PresenceError};
+use crate::{
+    domain::{ControlMessage, MitraId, Mode, Snapshot, Source, StatusReason},
+    hub::{AvailabilityNews, Published},
+    mirror::{MirrorEvent, Write},
+};
+
+/// Cadence at which a live node looks at the mirror: how late a mitra that fell silent leaves the count.
+const TICK: Duration = Duration::from_millis(500);
+/// Cadence at which the store is counted while the mirror is away.
+const STORE_TICK: Duration = Duration::from_secs(1);
+
+/// Pause before the next look when the last one failed: the breaker is to open within a second.
+const DOUBT: Duration = Duration::from_millis(50);
+
+type Seeding<'a> = Pin<Box<dyn Future<Output = Result<(), PresenceError>> + Send + 'a>>;
+
+impl Presence {
+    /// Keeps this node's view of the mirror right for as long as it is polled. Call once; the app ends it by dropping it.
+    pub async fn keep(self: Arc<Self>) {
+        let mut events = self.mirror.events();
+        let mut seeding: Option<(u64, Seeding<'_>)> = None;
+        let (mut next_probe, mut next_seed) = (0, 0);
+        loop {
+            let spell = self.gate.rebuilding();
+            if seeding.as_ref().map(|(of, _)| *of) != spell {
+                let now = self.hub.now_ms();
+                seeding = spell.filter(|_| now >= next_seed).map(|spell| (spell, Box::pin(self.seed(spell)) as _));
+            }
+            let wait = self.until_next_look();
+            select! {
+                event = events.recv() => match event {
+                    Ok(MirrorEvent::Snapshot(snapshot)) => self.push(snapshot),
+                    Ok(MirrorEvent::Control(message)) => self.heed(message).await,
+                    // Every return goes through rebuilding: writes made meanwhile are not in the mirror.
+                    Ok(MirrorEvent::Connected) => if self.mode() != Mode::Rebuilding { self.verdict(self.gate.distrust()) },
+                    Ok(MirrorEvent::Disconnected) => self.look().await,
+                    Err(RecvError::Lagged(missed)) => {
+                        self.metrics.watch_skipped(missed);
+                        self.look().await;
+                    }
+                    Err(RecvError::Closed) => return,
+                },
+                seeded = async { match seeding.as_mut() { Some((_, seed)) => seed.await, None => pending().await } } => {
+                    seeding = None;
+                    if let Err(error) = seeded {
+                        tracing::debug!(%error, "the mirror could not be seeded yet");
+                        next_seed = self.hub.now_ms() + self.settings.breaker_retry.as_millis() as u64;
+                    }
+                },
+                () = self.keeper_wanted.notified() => {}
+                () = sleep(wait) => {
+                    self.look().await;
+                    let now = self.hub.now_ms();
+                    if self.gate.is_live() && now >= next_probe {
+                        next_probe = now + self.settings.probe_interval.as_millis() as u64;
+                        let probe = ControlMessage::Probe { node: self.settings.node_id.clone(), nonce: now };
+                        let _counted = self.asked_mirror("tell", self.mirror.tell(&probe).await);
+                    }
+                }
+            }
+        }
+    }
+
+    fn until_next_look(&self) -> Duration {
+        match self.mode() {
+            Mode::Live | Mode::Rebuilding if self.gate.is_doubtful() => DOUBT,
+            Mode::Live => {
+                let due = self.tick_due_ms.load(Relaxed).saturating_sub(self.hub.now_ms());
+                TICK.min(Duration::from_millis(due))
+            }
+            Mode::Rebuilding => TICK,
+            Mode::Fallback | Mode::Stale => STORE_TICK.min(self.settings.breaker_retry),
+        }
+    }
+
+    /// One look at whatever the present mode stands on.
+    async fn look(&self) {
+        self.tick_due_ms.store(u64::MAX, Relaxed);
+        let ticked = self.asked_mirror("tick", self.mirror.tick().await);
+        match (self.mode(), ticked) {
+            (Mode::Live, Ok(pulse)) => {
+                self.absorb(pulse);
+                self.apply_unapplied().await;
+            }
+            (Mode::Rebuilding, answer) => {
+                if let Ok(pulse) = answer {
+                    self.absorb(pulse);
+                }
+                self.look_at_store().await;
+            }
+            (Mode::Fallback | Mode::Stale, Ok(_)) => self.verdict(self.gate.distrust()),
+            (Mode::Fallback | Mode::Stale, Err(_)) => self.look_at_store().await,
+            (Mode::Live, Err(_)) => {}
+        }
+    }
+
+    /// Counts in the store and pushes what it says; when the store is away too, the last known state, marked stale.
+    async fn look_at_store(&self) {
+        match self.asked_store("counts", self.store.counts(self.fresh_in_store()).await) {
+            Ok(counts) => {
+                self.verdict(self.gate.store_answered());
+                self.gate.publish_own(&self.hub, counts.available, self.store.source(), chrono::Utc::now());
+            }
+            Err(_) => {
+                self.verdict(self.gate.store_failed());
+                if let Some(last) = self.hub.availability() {
+                    let last = last.snapshot();
+                    self.gate.publish_own(&self.hub, last.available, Source::Local, last.as_of);
+                }
+            }
+        }
+    }
+
+    /// Seeds the mirror, declares its epoch, re-asserts this node's sockets and trusts it.
+    async fn seed(&self, spell: u64) -> Result<(), PresenceError> {
+        let report = self.reseed().await?;
+        let opened = self.asked_mirror("open_epoch", self.mirror.open_epoch().await);
+        let epoch = opened.map_err(|error| PresenceError::Unavailable(error.to_string()))?;
+        self.reassert();
+        self.metrics.mirror_epoch_changed();
+        tracing::info!(rows = report.rows, changed = report.changed, ms = report.duration_ms, "the mirror is seeded");
+        self.verdict(self.gate.trust(spell, epoch, self.hub.now_ms()));
+        if let Ok(pulse) = self.asked_mirror("tick", self.mirror.tick().await) {
+            self.absorb(pulse);
+        }
+        Ok(())
+    }
+
+    /// Every mitra with a socket here beats again in the next flush, at the time it was last heard.
+    fn reassert(&self) {
+        let mut beats: Vec<_> = self.hub.seats().into_iter().filter_map(crate::hub::PendingBeat::again).collect();
+        self.hub.put_back(&mut beats);
+    }
+
+    /// Carries over the changes that an unanswering mirror missed while nobody had given it up yet.
+    async fn apply_unapplied(&self) {
+        let ids: Vec<MitraId> = self.unapplied.lock().iter().copied().take(1_000).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let Ok(rows) = self.asked_store("mitras", self.store.mitras(&ids).await) else { return };
+        let writes: Vec<Write> = rows
+            .into_iter()
+            .map(|row| Write { heartbeat_age: row.heartbeat_age, row, announce: Some(StatusReason::External) })
+            .collect();
+        if let Ok(report) = self.asked_mirror("apply", self.mirror.apply(&writes).await) {
+            self.absorb(report.pulse);
+            let mut unapplied = self.unapplied.lock();
+            ids.iter().for_each(|id| {
+                unapplied.remove(id);
+            });
+        }
+    }
+
+    /// Offers a snapshot of the mirror to the watchers; one of another epoch means a fresh look.
+    pub(super) fn push(&self, snapshot: Snapshot) {
+        let as_of = snapshot.as_of;
+        if self.gate.publish(&self.hub, snapshot) == Published::Pushed {
+            self.metrics.snapshot_published();
+            let late = (chrono::Utc::now() - as_of).to_std().unwrap_or_default();
+            self.metrics.snapshot_delivered(late);
+            self.dashboard_wanted.notify_one();
+        }
+    }
+
+    /// Completes when watchers can be given a first frame: the mirror is seeded, or the store has answered instead.
+    pub async fn first_frame(&self) -> Arc<AvailabilityNews> {
+        let mut newest = self.hub.watch_availability();
+        loop {
+            if let Some(news) = newest.borrow_and_update().clone() {
+                return news;
+            }
+            // The hub lives as long as we do; its sender cannot be gone.
+            newest.changed().map(|_| ()).await;
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The use cases of presence, and the only place that knows in which order truth and mirror are written and read.
+//!
+//! Writes: commit in the store, then apply to the mirror; a mirror that fails is healed later and never fails the caller.
+//! Reads: the mirror while the mode is `live`, else the store; every answer says which. The mode is decided in `mode`
+//! from evidence, and everything that watchers see goes through its one gate, so that no frame of an abandoned source
+//! follows one of the present source. `gateway`, `api` and `sweeps` call this; it calls `hub`, `store` and `mirror` and
+//! knows neither sockets nor SQL.
+
+mod commands;
+mod control;
+mod dashboard;
+mod error;
+mod explain;
+mod heartbeats;
+mod keeper;
+mod mode;
+mod reads;
+mod seed;
+mod silence;
+mod views;
+mod write_through;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+
+pub use error::PresenceError;
+pub use explain::Explanation;
+pub use seed::ReseedReport;
+pub use silence::Swept;
+pub use views::{Answer, Check, ListFilter, ListPage, MitraState, MitraView, Overview, Readiness};
+
+use crate::{
+    domain::{MitraId, Mode, NodeId, NodeRecord},
+    hub::{Hub, Seat},
+    mirror::Mirror,
+    store::Store,
+    telemetry::Metrics,
+};
+
+/// The periods that presence needs; from the configuration.
+#[derive(Clone, Debug)]
+pub struct PresenceSettings {
+    pub node_id: NodeId,
+    pub heartbeat_interval: Duration,
+    pub suspect_after: Duration,
+    pub offline_after: Duration,
+    /// Cadence at which heartbeats reach the store; how much older than the truth they may be there.
+    pub heartbeat_mirror_interval: Duration,
+    /// Consecutive failures of the mirror after which nobody waits for it any more.
+    pub breaker_failures: u32,
+    /// Pause between looks at a mirror that is away.
+    pub breaker_retry: Duration,
+    /// Cadence of the self-probe through pub/sub.
+    pub probe_interval: Duration,
+}
+
+/// The use cases. Shared as `Arc<Presence>`.
+pub struct Presence {
+    settings: PresenceSettings,
+    store: Arc<dyn Store>,
+    mirror: Arc<dyn Mirror>,
+    hub: Arc<Hub>,
+    metrics: Metrics,
+    gate: mode::Gate,
+    /// Mirror clock minus hub clock, ms; only meaningful after the first pulse.
+    mirror_ahead_ms: AtomicI64,
+    /// When a count waits for its window to pass, the hub time at which to tick; `u64::MAX` when none does.
+    tick_due_ms: AtomicU64,
+    keeper_wanted: Notify,
+    /// Mitras whose committed change did not reach the mirror. Bounded; beyond the bound a full reseed is due.
+    unapplied: Mutex<HashSet<MitraId>>,
+    /// Seats whose newest heartbeat the store has not seen. Bounded by the flag on the seat.
+    unsaved: Mutex<Vec<Arc<Seat>>>,
+    /// One reseed at a time.
+    reseeding: tokio::sync::Mutex<()>,
+    /// Questions to all nodes that wait for answers, by request.
+    asked: Mutex<HashMap<String, mpsc::Sender<u64>>>,
+    nodes: Mutex<Vec<NodeRecord>>,
+    dashboard_wanted: Notify,
+    heartbeats_saved_ms: AtomicU64,
+}
+
+impl Presence {
+    /// Presence over these parts. Nothing runs until [`Presence::keep`] is driven.
+    pub fn new(
+        settings: PresenceSettings,
+        store: Arc<dyn Store>,
+        mirror: Arc<dyn Mirror>,
+        hub: Arc<Hub>,
+        metrics: Metrics,
+    ) -> Self {
+        let gate = mode::Gate::new(settings.node_id.clone(), settings.breaker_failures);
+        metrics.set_mode(gate.mode());
+        Self {
+            settings,
+            store,
+            mirror,
+            hub,
+            metrics,
+            gate,
+            mirror_ahead_ms: AtomicI64::new(0),
+            tick_due_ms: AtomicU64::new(u64::MAX),
+            keeper_wanted: Notify::new(),
+            unapplied: Mutex::default(),
+            unsaved: Mutex::default(),
+            reseeding: tokio::sync::Mutex::new(()),
+            asked: Mutex::default(),
+            nodes: Mutex::default(),
+            dashboard_wanted: Notify::new(),
+            heartbeats_saved_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// How this node answers at present.
+    pub fn mode(&self) -> Mode {
+        self.gate.mode()
+    }
+
+    /// This node's hub, for the edges.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// How fresh a heartbeat must be in the store, where it arrives late by up to one cadence.
+    fn fresh_in_store(&self) -> Duration {
+        self.settings.suspect_after + self.settings.heartbeat_mirror_interval
+    }
+
+    /// The hub's time on the mirror's clock. Never later than the mirror's own now: the offset was taken when a reply
+    /// arrived, and the mirror had read its clock before.
+    fn mirror_ms(&self, hub_ms: u64) -> u64 {
+        hub_ms.saturating_add_signed(self.mirror_ahead_ms.load(Relaxed))
+    }
+}

@@ -1,0 +1,267 @@
+//! The mode, decided in one place, and the one gate through which anything reaches watchers.
+//!
+//! Invariant: a frame numbered by the mirror passes only while the mode is `live` and its epoch is the one in force; any
+//! other frame carries an epoch of this node's own, new at each change of mode. Mode and publishing share one lock, so a
+//! late reply of an abandoned mirror cannot slip between.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
+
+use crate::{
+    domain::{Mode, NodeId, Snapshot, Source},
+    hub::{AvailabilityNews, Hub, Published},
+};
+
+/// Decides the mode and guards what is published.
+pub(super) struct Gate {
+    node_id: NodeId,
+    breaker_failures: u32,
+    failures: AtomicU32,
+    state: Mutex<State>,
+    /// Hub time since which the mode is `live`; 0 when it is not.
+    live_since_ms: AtomicU64,
+}
+
+struct State {
+    mode: Mode,
+    /// The mirror's epoch in force, from its epoch key.
+    epoch: Option<Arc<str>>,
+    /// Counts this node's own epochs.
+    own: u64,
+    own_version: u64,
+    own_available: Option<u64>,
+}
+
+/// What a pulse or a failure calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing changed.
+    Steady,
+    /// The mode just changed; the keeper must act.
+    Changed(Mode),
+}
+
+impl Gate {
+    pub(super) fn new(node_id: NodeId, breaker_failures: u32) -> Self {
+        Self {
+            node_id,
+            breaker_failures: breaker_failures.max(1),
+            failures: AtomicU32::new(0),
+            state: Mutex::new(State {
+                mode: Mode::Rebuilding,
+                epoch: None,
+                own: 0,
+                own_version: 0,
+                own_available: None,
+            }),
+            live_since_ms: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        self.state.lock().mode
+    }
+
+    /// The mirror may be asked by anybody.
+    pub(super) fn is_live(&self) -> bool {
+        self.mode() == Mode::Live
+    }
+
+    /// The mirror is there to be written to: live, or being rebuilt.
+    pub(super) fn mirror_takes_writes(&self) -> bool {
+        matches!(self.mode(), Mode::Live | Mode::Rebuilding)
+    }
+
+    /// How long this node has been live, in ms.
+    pub(super) fn live_for_ms(&self, now_ms: u64) -> Option<u64> {
+        match self.live_since_ms.load(Ordering::Relaxed) {
+            0 => None,
+            since => Some(now_ms.saturating_sub(since)),
+        }
+    }
+
+    /// The mirror did not answer. After enough in a row nobody waits for it any more.
+    pub(super) fn mirror_failed(&self) -> Verdict {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut state = self.state.lock();
+        match state.mode {
+            Mode::Live | Mode::Rebuilding if failures >= self.breaker_failures => {
+                self.enter(&mut state, Mode::Fallback)
+            }
+            _ => Verdict::Steady,
+        }
+    }
+
+    /// The mirror answered and this is the epoch it stands in.
+    pub(super) fn mirror_answered(&self, epoch: Option<&Arc<str>>) -> Verdict {
+        self.failures.store(0, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        match state.mode {
+            Mode::Live if state.epoch.as_ref() != epoch => self.enter(&mut state, Mode::Rebuilding),
+            _ => Verdict::Steady,
+        }
+    }
+
+    /// The mirror came back, or may have missed writes: it is not believed until it was seeded again.
+    pub(super) fn distrust(&self) -> Verdict {
+        self.failures.store(0, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        if state.mode == Mode::Rebuilding { Verdict::Steady } else { self.enter(&mut state, Mode::Rebuilding) }
+    }
+
+    /// Numbers the present spell of rebuilding; `None` in any other mode. A seed that began in an earlier spell may have
+    /// missed writes and counts for nothing.
+    pub(super) fn rebuilding(&self) -> Option<u64> {
+        let state = self.state.lock();
+        (state.mode == Mode::Rebuilding).then_some(state.own)
+    }
+
+    /// The mirror failed and was not given up yet.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) > 0
+    }
+
+    /// The seed that began in this spell of rebuilding is complete, in this epoch.
+    pub(super) fn trust(&self, spell: u64, epoch: Arc<str>, now_ms: u64) -> Verdict {
+        let mut state = self.state.lock();
+        if state.mode != Mode::Rebuilding || state.own != spell {
+            return Verdict::Steady;
+        }
+        state.epoch = Some(epoch);
+        self.live_since_ms.store(now_ms, Ordering::Relaxed);
+        self.enter(&mut state, Mode::Live)
+    }
+
+    /// Neither store could be asked.
+    pub(super) fn store_failed(&self) -> Verdict {
+        let mut state = self.state.lock();
+        if state.mode == Mode::Fallback { self.enter(&mut state, Mode::Stale) } else { Verdict::Steady }
+    }
+
+    /// The store answered again while the mirror is away.
+    pub(super) fn store_answered(&self) -> Verdict {
+        let mut state = self.state.lock();
+        if state.mode == Mode::Stale { self.enter(&mut state, Mode::Fallback) } else { Verdict::Steady }
+    }
+
+    fn enter(&self, state: &mut State, mode: Mode) -> Verdict {
+        if mode != Mode::Live {
+            self.live_since_ms.store(0, Ordering::Relaxed);
+            state.own += 1;
+            state.own_version = 0;
+            state.own_available = None;
+        }
+        state.mode = mode;
+        Verdict::Changed(mode)
+    }
+
+    /// Publishes a snapshot that the mirror numbered, if it is the mirror's turn and epoch.
+    pub(super) fn publish(&self, hub: &Hub, snapshot: Snapshot) -> Published {
+        let state = self.state.lock();
+        if state.mode != Mode::Live || state.epoch.as_deref() != Some(&*snapshot.epoch) {
+            return Published::Ignored;
+        }
+        hub.publish(AvailabilityNews::new(snapshot))
+    }
+
+    /// Publishes what was found without the mirror, numbered by this node.
+    pub(super) fn publish_own(&self, hub: &Hub, available: u64, source: Source, as_of: DateTime<Utc>) -> Published {
+        let mut state = self.state.lock();
+        if state.mode == Mode::Live {
+            return Published::Ignored;
+        }
+        if state.own_available != Some(available) {
+            state.own_available = Some(available);
+            state.own_version += 1;
+        }
+        hub.publish(AvailabilityNews::new(Snapshot {
+            epoch: Arc::from(format!("{}.{}", self.node_id, state.own)),
+            version: state.own_version,
+            available,
+            as_of,
+            source,
+            stale: state.mode == Mode::Stale,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::HubLimits;
+
+    fn parts() -> (Gate, Hub) {
+        let limits = HubLimits { sockets_per_mitra: 1, sockets_per_customer: 1, sockets: 1 };
+        (Gate::new(NodeId::new("n"), 2), Hub::new(limits))
+    }
+
+    fn snapshot(epoch: &str, version: u64) -> Snapshot {
+        Snapshot {
+            epoch: Arc::from(epoch),
+            version,
+            available: version,
+            as_of: DateTime::UNIX_EPOCH,
+            source: Source::Memory,
+            stale: false,
+        }
+    }
+
+    #[test]
+    fn a_frame_of_the_mirror_passes_only_while_live_and_in_its_epoch() {
+        let (gate, hub) = parts();
+        assert_eq!(gate.publish(&hub, snapshot("a", 1)), Published::Ignored);
+        gate.trust(0, Arc::from("a"), 1);
+        assert_eq!(gate.publish(&hub, snapshot("b", 9)), Published::Ignored);
+        assert_eq!(gate.publish(&hub, snapshot("a", 1)), Published::Pushed);
+        gate.mirror_failed();
+        assert_eq!(gate.mirror_failed(), Verdict::Changed(Mode::Fallback));
+        assert_eq!(gate.publish(&hub, snapshot("a", 2)), Published::Ignored);
+    }
+
+    #[test]
+    fn each_change_of_mode_begins_an_epoch_of_the_nodes_own() {
+        let (gate, hub) = parts();
+        let epoch = |hub: &Hub| hub.availability().unwrap().snapshot().epoch.to_string();
+        gate.trust(0, Arc::from("a"), 1);
+        assert_eq!(gate.publish_own(&hub, 1, Source::Postgres, DateTime::UNIX_EPOCH), Published::Ignored);
+        gate.mirror_failed();
+        gate.mirror_failed();
+        gate.publish_own(&hub, 1, Source::Postgres, DateTime::UNIX_EPOCH);
+        assert_eq!(epoch(&hub), "n.1");
+        gate.store_failed();
+        gate.publish_own(&hub, 1, Source::Local, DateTime::UNIX_EPOCH);
+        assert_eq!(epoch(&hub), "n.2");
+        assert!(hub.availability().unwrap().snapshot().stale);
+        gate.store_answered();
+        gate.publish_own(&hub, 1, Source::Postgres, DateTime::UNIX_EPOCH);
+        assert_eq!(epoch(&hub), "n.3");
+    }
+
+    #[test]
+    fn one_slow_answer_does_not_open_the_breaker() {
+        let (gate, _) = parts();
+        let epoch: Arc<str> = Arc::from("a");
+        gate.trust(0, Arc::clone(&epoch), 1);
+        assert_eq!(gate.mirror_failed(), Verdict::Steady);
+        gate.mirror_answered(Some(&epoch));
+        assert_eq!(gate.mirror_failed(), Verdict::Steady);
+        assert!(gate.is_live());
+    }
+
+    #[test]
+    fn a_changed_or_missing_epoch_means_rebuilding_and_live_time_starts_anew() {
+        let (gate, _) = parts();
+        gate.trust(0, Arc::from("a"), 5);
+        assert_eq!(gate.live_for_ms(25), Some(20));
+        assert_eq!(gate.mirror_answered(None), Verdict::Changed(Mode::Rebuilding));
+        assert_eq!(gate.live_for_ms(25), None);
+        assert_eq!(gate.trust(0, Arc::from("b"), 30), Verdict::Steady, "a seed of an earlier spell counts for nothing");
+        gate.trust(1, Arc::from("b"), 30);
+        assert_eq!(gate.mirror_answered(Some(&Arc::from("c"))), Verdict::Changed(Mode::Rebuilding));
+    }
+}

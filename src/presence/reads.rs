@@ -1,0 +1,154 @@
+//! Reads: the mirror while it is live, else the store; every answer says which.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use chrono::Utc;
+
+use super::{Answer, Check, ListFilter, ListPage, MitraView, Presence, PresenceError, Readiness};
+use crate::{
+    domain::{AvailablePage, MitraId, Mode, Source, StatusReason},
+    hub::AvailabilityNews,
+    mirror::HistoryPoint,
+    store::{DurableState, MitraQuery},
+};
+
+impl Presence {
+    /// The newest availability: this node's frame, else the cached key, else the store.
+    ///
+    /// # Errors
+    /// Before the first frame, when neither can be asked.
+    pub async fn availability(&self) -> Result<Arc<AvailabilityNews>, PresenceError> {
+        if let Some(news) = self.hub.availability() {
+            self.metrics.read("availability", news.snapshot().source);
+            return Ok(news);
+        }
+        if let Ok(Some(cached)) = self.asked_mirror("cached_snapshot", self.mirror.cached_snapshot().await) {
+            self.metrics.read("availability", self.mirror.source());
+            return Ok(Arc::new(AvailabilityNews::new(cached)));
+        }
+        let counts = self.asked_store("counts", self.store.counts(self.fresh_in_store()).await)?;
+        self.gate.publish_own(&self.hub, counts.available, self.store.source(), Utc::now());
+        self.hub.availability().ok_or_else(|| PresenceError::Unavailable("no snapshot yet; try again shortly".into()))
+    }
+
+    /// A fair random sample of the available mitras.
+    ///
+    /// # Errors
+    /// Neither the mirror nor the store can be asked.
+    pub async fn find_available(&self, limit: u32) -> Result<Answer<AvailablePage>, PresenceError> {
+        if self.gate.is_live()
+            && let Ok((page, pulse)) = self.asked_mirror("find_available", self.mirror.find_available(limit).await)
+            && pulse.epoch.is_some()
+        {
+            self.absorb(pulse);
+            return Ok(self.answer("find_available", page, self.mirror.source()));
+        }
+        let answer = self.store.find_available(self.fresh_in_store(), limit).await;
+        let page = self.asked_store("find_available", answer)?;
+        Ok(self.answer("find_available", page, self.store.source()))
+    }
+
+    /// Whether a mitra can be reached now.
+    ///
+    /// # Errors
+    /// Unknown mitra; neither the mirror nor the store can be asked.
+    pub async fn reachable(&self, id: MitraId) -> Result<Answer<MitraView>, PresenceError> {
+        if self.gate.is_live()
+            && let Ok(mut entries) = self.asked_mirror("entries", self.mirror.entries(&[id]).await)
+            && let Some(Some(entry)) = entries.pop()
+        {
+            let view = MitraView::of_entry(&entry, StatusReason::Initial, self.settings.suspect_after);
+            return Ok(self.answer("reachable", view, self.mirror.source()));
+        }
+        let row = self.asked_store("mitra", self.store.mitra(id).await)?.ok_or(PresenceError::UnknownMitra)?;
+        let view = MitraView::of_row(&row, StatusReason::Initial, self.fresh_in_store());
+        Ok(self.answer("reachable", view, self.store.source()))
+    }
+
+    /// A mitra's own status: the truth from the store, freshness from whoever knows the newest heartbeat.
+    ///
+    /// # Errors
+    /// Unknown mitra; the store cannot be asked.
+    pub async fn status(&self, id: MitraId) -> Result<MitraView, PresenceError> {
+        let row = self.asked_store("mitra", self.store.mitra(id).await)?.ok_or(PresenceError::UnknownMitra)?;
+        let ages = self.heartbeat_ages(&[id]).await;
+        Ok(self.judged(MitraView::of_row(&row, StatusReason::Initial, self.fresh_in_store()), ages.as_ref()))
+    }
+
+    /// One page of mitras in order of id.
+    ///
+    /// # Errors
+    /// The store cannot be asked.
+    pub async fn list(&self, filter: ListFilter) -> Result<ListPage, PresenceError> {
+        let query = MitraQuery {
+            state: filter.state.map_or(DurableState::Any, |state| state.durable()),
+            search: filter.search,
+            after: filter.after,
+            limit: filter.limit,
+        };
+        let profiles = self.asked_store("list", self.store.list(&query).await)?;
+        let ids: Vec<MitraId> = profiles.iter().map(|profile| profile.row.id).collect();
+        let ages = self.heartbeat_ages(&ids).await;
+        let next = (ids.len() == filter.limit as usize).then(|| ids.last().copied()).flatten();
+        let mitras = profiles
+            .into_iter()
+            .map(|profile| {
+                let view = MitraView::of_row(&profile.row, StatusReason::Initial, self.fresh_in_store());
+                self.judged(MitraView { display_name: Some(profile.display_name), ..view }, ages.as_ref())
+            })
+            .filter(|view| filter.state.is_none_or(|state| state.admits(view.fresh)))
+            .collect();
+        let answer = self.answer("list", (), if ages.is_some() { self.mirror.source() } else { self.store.source() });
+        Ok(ListPage { mitras, next, source: answer.source, stale: answer.stale, as_of: answer.as_of })
+    }
+
+    /// Ages of the last heartbeats as the live mirror knows them; `None` when it cannot be asked. Up to 1,000 ids.
+    async fn heartbeat_ages(&self, ids: &[MitraId]) -> Option<HashMap<MitraId, Duration>> {
+        if !self.gate.is_live() {
+            return None;
+        }
+        let entries = self.asked_mirror("entries", self.mirror.entries(ids).await).ok()?;
+        Some(entries.into_iter().flatten().filter_map(|entry| Some((entry.id, entry.heartbeat_age?))).collect())
+    }
+
+    /// A view of the store judged by the mirror's ages where they are known: those are exact.
+    fn judged(&self, view: MitraView, ages: Option<&HashMap<MitraId, Duration>>) -> MitraView {
+        match ages {
+            Some(ages) => {
+                let age = ages.get(&view.change.mitra_id).copied();
+                MitraView { heartbeat_age: None, fresh: false, ..view }.heard(age, self.settings.suspect_after)
+            }
+            None => view,
+        }
+    }
+
+    pub(super) fn answer<T>(&self, op: &'static str, value: T, source: Source) -> Answer<T> {
+        self.metrics.read(op, source);
+        Answer { value, source, stale: self.mode() == Mode::Stale, as_of: Utc::now() }
+    }
+
+    /// The last hour at 10 s, oldest first; empty while the mirror cannot be asked.
+    pub async fn history(&self) -> Vec<HistoryPoint> {
+        if !self.gate.is_live() {
+            return Vec::new();
+        }
+        self.asked_mirror("history", self.mirror.history().await).unwrap_or_default()
+    }
+
+    /// Whether this node should be given traffic. A node whose stores are away stays ready once it has been: taking every
+    /// node out of the load balancer because a shared store is down would be the outage.
+    pub fn readiness(&self) -> Readiness {
+        let mode = self.mode();
+        let started = self.hub.availability().is_some();
+        let leaving = self.hub.is_draining();
+        let line = |name, ok, detail: &str| Check { name, ok, detail: detail.to_owned() };
+        Readiness {
+            ready: started && !leaving,
+            checks: vec![
+                line("started", started, if started { "serving" } else { "starting" }),
+                line("mode", mode == Mode::Live, mode.as_str()),
+                line("drain", !leaving, if leaving { "stopping" } else { "staying" }),
+            ],
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The seed: the whole store carried into the mirror, without ever flushing it.
+
+use std::{collections::HashSet, time::Duration};
+
+use serde::Serialize;
+
+use super::{Presence, PresenceError};
+use crate::{
+    domain::{Fence, MitraId, MitraRow, StatusReason},
+    mirror::{Applied, Write},
+};
+
+/// Rows in one page of the store and one call of the mirror.
+const PAGE: u32 = 1_000;
+
+/// What a reseed found and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ReseedReport {
+    /// Rows of the store that were compared.
+    pub rows: u64,
+    /// Mitras of whom the mirror said something else.
+    pub changed: u64,
+    /// Mitras that the mirror knew and the store does not.
+    pub removed: u64,
+    pub duration_ms: u64,
+}
+
+impl Presence {
+    /// Compares every row of the store with the mirror, by fence and by content, and repairs what differs. An id that only
+    /// the mirror has is asked for again in a fresh statement before it is removed: it may have been created meanwhile.
+    /// One at a time; a second caller waits its turn.
+    ///
+    /// # Errors
+    /// The store or the mirror failed on the way; what was repaired stays repaired.
+    pub async fn reseed(&self) -> Result<ReseedReport, PresenceError> {
+        let _one_at_a_time = self.reseeding.lock().await;
+        let began = self.hub.now_ms();
+        let mut report = ReseedReport::default();
+        let mut seen: HashSet<MitraId> = HashSet::new();
+        let mut after = None;
+        loop {
+            let rows = self.asked_store("scan", self.store.scan(after, PAGE).await)?;
+            let Some(last) = rows.last().map(|row| row.id) else { break };
+            let full = rows.len() == PAGE as usize;
+            seen.extend(rows.iter().map(|row| row.id));
+            report.rows += rows.len() as u64;
+            report.changed += self.repair(rows).await?;
+            if !full {
+                break;
+            }
+            after = Some(last);
+        }
+        report.removed = self.forget_unknown(&seen).await?;
+        let took = Duration::from_millis(self.hub.now_ms() - began);
+        report.duration_ms = took.as_millis() as u64;
+        self.metrics.reseeded(took, report.changed + report.removed);
+        Ok(report)
+    }
+
+    async fn repair(&self, rows: Vec<MitraRow>) -> Result<u64, PresenceError> {
+        let writes: Vec<Write> = rows
+            .into_iter()
+            .map(|row| Write {
+                // The store hears of a heartbeat up to one cadence late: give the mitra that much, once.
+                heartbeat_age: row.heartbeat_age.map(|age| age.saturating_sub(self.settings.heartbeat_mirror_interval)),
+                row,
+                announce: Some(StatusReason::External),
+            })
+            .collect();
+        let report = self.asked_mirror("apply", self.mirror.apply(&writes).await).map_err(lost)?;
+        let changed = report.outcomes.iter().filter(|outcome| **outcome == Applied::Changed).count();
+        self.absorb(report.pulse);
+        Ok(changed as u64)
+    }
+
+    async fn forget_unknown(&self, seen: &HashSet<MitraId>) -> Result<u64, PresenceError> {
+        let (mut removed, mut cursor) = (0, 0);
+        loop {
+            let (next, known) = self.asked_mirror("known", self.mirror.known(cursor).await).map_err(lost)?;
+            let strangers: Vec<MitraId> = known.into_iter().filter(|id| !seen.contains(id)).collect();
+            for strangers in strangers.chunks(PAGE as usize) {
+                removed += self.forget(strangers).await?;
+            }
+            if next == 0 {
+                return Ok(removed);
+            }
+            cursor = next;
+        }
+    }
+
+    async fn forget(&self, strangers: &[MitraId]) -> Result<u64, PresenceError> {
+        // What the mirror knows is read before the store is asked: whatever appears in between has a newer fence.
+        let entries = self.asked_mirror("entries", self.mirror.entries(strangers).await).map_err(lost)?;
+        let created = self.asked_store("mitras", self.store.mitras(strangers).await)?;
+        let gone: Vec<(MitraId, Fence)> = entries
+            .into_iter()
+            .flatten()
+            .filter(|entry| created.iter().all(|row| row.id != entry.id))
+            .map(|entry| (entry.id, entry.fence))
+            .collect();
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        self.asked_mirror("forget", self.mirror.forget(&gone).await).map_err(lost)
+    }
+}
+
+fn lost(error: crate::mirror::MirrorError) -> PresenceError {
+    PresenceError::Unavailable(error.to_string())
+}

@@ -1,0 +1,208 @@
+//! What use cases answer with: values with their provenance.
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::{
+    domain::{
+        Counts, Fence, MitraId, MitraRow, NodeRecord, Reachability, SocketCounts, Source, StatusChange, StatusReason,
+    },
+    mirror::Entry,
+    protocol::{DashboardBody, StatusBody},
+    store::DurableState,
+};
+
+/// An answer that says where it came from, how old it is and whether it may no longer be true.
+#[derive(Clone, Debug)]
+pub struct Answer<T> {
+    pub value: T,
+    pub source: Source,
+    pub stale: bool,
+    pub as_of: DateTime<Utc>,
+}
+
+/// One mitra, seen from outside.
+#[derive(Clone, Debug)]
+pub struct MitraView {
+    pub change: StatusChange,
+    /// `None` when no heartbeat is known.
+    pub heartbeat_age: Option<Duration>,
+    pub fresh: bool,
+    /// Where the answer came from the store.
+    pub display_name: Option<String>,
+}
+
+impl MitraView {
+    pub(super) fn of_row(row: &MitraRow, reason: StatusReason, fresh_within: Duration) -> Self {
+        Self {
+            change: StatusChange::of(row, reason),
+            heartbeat_age: row.heartbeat_age,
+            fresh: row.heartbeat_age.is_some_and(|age| age <= fresh_within),
+            display_name: None,
+        }
+    }
+
+    pub(super) fn of_entry(entry: &Entry, reason: StatusReason, fresh_within: Duration) -> Self {
+        Self {
+            change: StatusChange {
+                mitra_id: entry.id,
+                active: entry.active,
+                online: entry.online,
+                sessions: entry.sessions,
+                max_sessions: entry.max_sessions,
+                fence: entry.fence,
+                online_epoch: entry.online_epoch,
+                reason,
+            },
+            heartbeat_age: entry.heartbeat_age,
+            fresh: entry.heartbeat_age.is_some_and(|age| age <= fresh_within),
+            display_name: None,
+        }
+    }
+
+    /// Judges freshness by the newer of two ages.
+    pub(super) fn heard(mut self, age: Option<Duration>, fresh_within: Duration) -> Self {
+        self.heartbeat_age = match (self.heartbeat_age, age) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        self.fresh = self.fresh || age.is_some_and(|age| age <= fresh_within);
+        self
+    }
+
+    /// What others may assume about the mitra now.
+    pub fn reachability(&self) -> Reachability {
+        let body = self.status_body();
+        Reachability { reachable: body.reachable, available: body.available }
+    }
+
+    /// The status as the mitra itself sees it.
+    pub fn status_body(&self) -> StatusBody {
+        StatusBody::new(&self.change, self.fresh)
+    }
+
+    /// How new the durable facts are.
+    pub fn fence(&self) -> Fence {
+        self.change.fence
+    }
+}
+
+/// What an operator watches.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    pub epoch: Arc<str>,
+    pub version: u64,
+    pub counts: Counts,
+    pub sockets: SocketCounts,
+    pub nodes: Vec<NodeRecord>,
+    pub as_of: DateTime<Utc>,
+    pub source: Source,
+    pub stale: bool,
+}
+
+impl Overview {
+    /// The dashboard frame's body.
+    pub fn body(&self) -> DashboardBody<'_> {
+        DashboardBody {
+            epoch: &self.epoch,
+            version: self.version,
+            counts: self.counts,
+            sockets: self.sockets,
+            nodes: self.nodes.iter().map(Into::into).collect(),
+            as_of: self.as_of,
+            source: self.source,
+            stale: self.stale,
+        }
+    }
+}
+
+/// A mitra's state, for filtering lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MitraState {
+    Online,
+    Available,
+    Busy,
+    Suspect,
+    Offline,
+    Deactivated,
+}
+
+/// The word is no state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`state` is one of online, available, busy, suspect, offline, deactivated")]
+pub struct UnknownState;
+
+impl FromStr for MitraState {
+    type Err = UnknownState;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Ok(match word {
+            "online" => Self::Online,
+            "available" => Self::Available,
+            "busy" => Self::Busy,
+            "suspect" => Self::Suspect,
+            "offline" => Self::Offline,
+            "deactivated" => Self::Deactivated,
+            _ => return Err(UnknownState),
+        })
+    }
+}
+
+impl MitraState {
+    /// The half that the store can filter by.
+    pub(super) fn durable(self) -> DurableState {
+        match self {
+            Self::Online | Self::Suspect => DurableState::Online,
+            Self::Available => DurableState::OnlineWithRoom,
+            Self::Busy => DurableState::OnlineFull,
+            Self::Offline => DurableState::Offline,
+            Self::Deactivated => DurableState::Deactivated,
+        }
+    }
+
+    /// The other half: freshness.
+    pub(super) fn admits(self, fresh: bool) -> bool {
+        match self {
+            Self::Available | Self::Busy => fresh,
+            Self::Suspect => !fresh,
+            Self::Online | Self::Offline | Self::Deactivated => true,
+        }
+    }
+}
+
+/// Which mitras to list.
+#[derive(Clone, Debug)]
+pub struct ListFilter {
+    pub state: Option<MitraState>,
+    pub search: Option<String>,
+    pub after: Option<MitraId>,
+    pub limit: u32,
+}
+
+/// One page of mitras. A page may hold fewer than asked for: freshness is judged after the store was asked.
+#[derive(Clone, Debug)]
+pub struct ListPage {
+    pub mitras: Vec<MitraView>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<MitraId>,
+    pub source: Source,
+    pub stale: bool,
+    pub as_of: DateTime<Utc>,
+}
+
+/// One line of `/readyz`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    pub name: &'static str,
+    pub ok: bool,
+    pub detail: String,
+}
+
+/// Whether this node should be given traffic.
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    pub ready: bool,
+    pub checks: Vec<Check>,
+}

@@ -1,0 +1,88 @@
+//! From a committed row to the mirror and to the sockets here.
+
+use std::time::Duration;
+
+use super::{Presence, mode::Verdict};
+use crate::{
+    domain::{MitraId, MitraRow, StatusChange, StatusReason},
+    mirror::{MirrorError, Pulse, Write},
+    telemetry::Outcome,
+};
+
+/// Changes that may wait for the mirror before a full reseed is cheaper than remembering each.
+const MAX_UNAPPLIED: usize = 10_000;
+
+impl Presence {
+    /// Carries a committed row to this node's sockets and to the mirror. A mirror that fails is healed by the keeper.
+    ///
+    /// The mode is looked at after the commit: if the mirror is not taking writes now, the seed that must come before it
+    /// is trusted again begins later than the commit and reads it.
+    pub(super) async fn write_through(&self, row: &MitraRow, heartbeat_age: Option<Duration>, reason: StatusReason) {
+        let change = StatusChange::of(row, reason);
+        self.hub.apply_status(&change);
+        if !self.gate.mirror_takes_writes() {
+            return;
+        }
+        let write = Write { row: row.clone(), heartbeat_age, announce: Some(reason) };
+        match self.asked_mirror("apply", self.mirror.apply(std::slice::from_ref(&write)).await) {
+            Ok(report) => self.absorb(report.pulse),
+            Err(_) => self.remember_unapplied(row.id),
+        }
+    }
+
+    pub(super) fn remember_unapplied(&self, id: MitraId) {
+        let mut unapplied = self.unapplied.lock();
+        if unapplied.len() < MAX_UNAPPLIED {
+            unapplied.insert(id);
+        } else {
+            // Too many to remember one by one: a reseed finds them all.
+            drop(unapplied);
+            self.verdict(self.gate.distrust());
+        }
+        self.keeper_wanted.notify_one();
+    }
+
+    /// Counts an answer of the mirror and lets the gate draw its conclusion from a failure.
+    pub(super) fn asked_mirror<T>(&self, op: &'static str, answer: Result<T, MirrorError>) -> Result<T, MirrorError> {
+        match answer {
+            Ok(value) => {
+                self.metrics.mirror_command(op, Outcome::Ok);
+                Ok(value)
+            }
+            Err(error) => {
+                self.metrics.mirror_command(op, Outcome::Error);
+                tracing::debug!(op, %error, "the mirror did not answer");
+                self.verdict(self.gate.mirror_failed());
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes in what every script call tells on the side: the clock, the epoch, the newest snapshot, a due tick.
+    pub(super) fn absorb(&self, pulse: Pulse) {
+        use std::sync::atomic::Ordering::Relaxed;
+
+        let now = self.hub.now_ms();
+        self.mirror_ahead_ms.store(pulse.now_ms as i64 - now as i64, Relaxed);
+        self.verdict(self.gate.mirror_answered(pulse.epoch.as_ref()));
+        if let Some(snapshot) = pulse.snapshot {
+            self.push(snapshot);
+        }
+        if let Some(wait) = pulse.due_in {
+            let due = now + wait.as_millis() as u64 + 1;
+            if due < self.tick_due_ms.fetch_min(due, Relaxed) {
+                self.keeper_wanted.notify_one();
+            }
+        }
+    }
+
+    /// Acts on a change of mode.
+    pub(super) fn verdict(&self, verdict: Verdict) {
+        if let Verdict::Changed(mode) = verdict {
+            tracing::info!(mode = mode.as_str(), "mode changed");
+            self.metrics.set_mode(mode);
+            self.keeper_wanted.notify_one();
+            self.dashboard_wanted.notify_one();
+        }
+    }
+}
