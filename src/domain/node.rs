@@ -22,6 +22,11 @@ impl Mode {
     /// Every mode, for metrics.
     pub const ALL: [Self; 4] = [Self::Live, Self::Rebuilding, Self::Fallback, Self::Stale];
 
+    /// Whether the mirror is there to be compared with the store.
+    pub fn takes_reseed(self) -> bool {
+        self == Self::Live
+    }
+
     /// The word on the wire and in metric labels.
     pub fn as_str(self) -> &'static str {
         match self {

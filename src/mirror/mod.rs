@@ -7,6 +7,8 @@
 //! All times are the mirror's own milliseconds since 1970; a node learns its offset from every [`Pulse`]. Every call has
 //! a deadline and fails with [`MirrorError`], never with an empty answer.
 
+pub mod memory;
+
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;

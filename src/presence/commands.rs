@@ -91,6 +91,15 @@ impl Presence {
         }
     }
 
+    /// Removes presence events older than `keep`, a bounded number at once. Returns how many went.
+    ///
+    /// # Errors
+    /// The store cannot be asked.
+    pub async fn prune_events(&self, keep: Duration) -> Result<u64, PresenceError> {
+        const AT_ONCE: u32 = 10_000;
+        self.asked_store("prune_events", self.store.prune_events(keep, AT_ONCE).await)
+    }
+
     /// Counts an answer of the store.
     pub(super) fn asked_store<T>(&self, op: &'static str, answer: Result<T, StoreError>) -> Result<T, PresenceError> {
         let outcome = match &answer {

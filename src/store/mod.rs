@@ -6,6 +6,8 @@
 //!
 //! Every call has a deadline of its own and fails with [`StoreError::Unavailable`] when it passes.
 
+pub mod sqlite;
+
 use std::time::Duration;
 
 use async_trait::async_trait;

@@ -1,0 +1,64 @@
+//! Who runs and who stops: the only place that starts tasks, so that stopping can wait for all of them.
+
+use std::{future::Future, time::Duration};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Starts tasks, tells them to stop and waits for them. Clones share one set of tasks.
+#[derive(Clone, Default)]
+pub struct Lifecycle {
+    tracker: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Lifecycle {
+    /// Starts a task that ends by itself: a socket, a connection.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(task);
+    }
+
+    /// Starts a task that runs until the end and is dropped then, at an await of its own.
+    pub fn spawn_until_stop(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stopping = self.stopping.clone();
+        self.tracker.spawn(async move {
+            // A routine that ends early has nothing left to do.
+            let _ended_early = stopping.run_until_cancelled(task).await;
+        });
+    }
+
+    /// Completes when everything is to stop.
+    pub async fn stopped(&self) {
+        self.stopping.cancelled().await;
+    }
+
+    /// Whether everything is to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
+    }
+
+    /// Tells every task to stop and waits for them, `within` at most. Returns how many were left.
+    pub async fn stop(&self, within: Duration) -> usize {
+        self.stopping.cancel();
+        self.tracker.close();
+        // What is left after the deadline is dropped with the runtime; the caller says so.
+        let _late = timeout(within, self.tracker.wait()).await;
+        self.tracker.len()
+    }
+}
+
+/// Completes at SIGTERM or SIGINT.
+///
+/// # Errors
+/// The process may not listen for signals.
+pub async fn told_to_stop() -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

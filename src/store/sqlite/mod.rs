@@ -1,0 +1,275 @@
+//! The truth in one file beside the server: the embedded default.
+//!
+//! One process owns the file (a lock beside it says so), so there is one writer connection and nobody else to hear from.
+//! Revisions, epochs and events come from the same triggers as plain SQL would fire. Only `app` constructs this.
+
+use std::{
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use sqlx::{
+    Row, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
+};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::{AuthSession, Bell, MitraProfile, MitraQuery, Store, StoreError, Transition};
+use crate::domain::{AvailablePage, Cause, Counts, Fence, MitraId, MitraRow, PresenceEvent, Source};
+
+/// Connections that read beside the one that writes.
+const READERS: u32 = 4;
+
+/// Where the file is and what it does not say itself.
+#[derive(Clone, Debug)]
+pub struct SqliteSettings {
+    pub path: PathBuf,
+    /// Capacity of a mitra whose row has none.
+    pub default_max_sessions: u32,
+    /// Deadline of every call.
+    pub query_timeout: Duration,
+}
+
+/// The embedded truth.
+pub struct SqliteStore {
+    settings: SqliteSettings,
+    writer: SqlitePool,
+    readers: SqlitePool,
+    /// Held for as long as the store lives.
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens (or creates) the file, takes its lock and applies migrations.
+    ///
+    /// # Errors
+    /// A sentence that says what to do: the folder cannot be written, another process owns the file, it is no database.
+    pub async fn open(settings: SqliteSettings) -> Result<Self, StoreError> {
+        let path = &settings.path;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).map_err(|error| {
+            StoreError::Invalid(format!(
+                "the data folder {} cannot be created ({error}); set HADIR_DATA_DIR to one that can be written",
+                folder.display()
+            ))
+        })?;
+        let lock = take_lock(&path.with_extension("lock"))?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(settings.query_timeout)
+            .foreign_keys(true);
+        let cannot_open = |error: sqlx::Error| {
+            StoreError::Invalid(format!(
+                "{} cannot be opened ({error}); set HADIR_DATA_DIR to a folder that can be written, or move the file away",
+                path.display()
+            ))
+        };
+        let pool = |size| SqlitePoolOptions::new().max_connections(size).acquire_timeout(settings.query_timeout);
+        let writer = pool(1).connect_with(options.clone()).await.map_err(cannot_open)?;
+        sqlx::migrate!("migrations/sqlite")
+            .run(&writer)
+            .await
+            .map_err(|error| StoreError::Invalid(format!("{} cannot be migrated: {error}", path.display())))?;
+        let readers = pool(READERS).connect_with(options.read_only(true)).await.map_err(cannot_open)?;
+        Ok(Self { settings, writer, readers, _lock: lock })
+    }
+
+    /// Declares that an older copy of the file was put back: everything written from now on is newer than what was lost.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub async fn new_generation(&self) -> Result<i64, StoreError> {
+        // Milliseconds since 1970: greater than any generation an older copy can hold.
+        let sql = "UPDATE hadir_meta SET generation = max(generation + 1, CAST(unixepoch('subsec') * 1000 AS INTEGER)) \
+                   RETURNING generation";
+        self.within(sqlx::query_scalar(sql).fetch_one(&self.writer)).await
+    }
+
+    async fn within<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
+        match timeout(self.settings.query_timeout, work).await {
+            Ok(answer) => answer.map_err(explain),
+            Err(_) => Err(StoreError::Unavailable("the database file did not answer in time".to_owned())),
+        }
+    }
+}
+
+fn take_lock(path: &Path) -> Result<File, StoreError> {
+    let cannot_write = |error: std::io::Error| {
+        StoreError::Invalid(format!(
+            "{} cannot be written ({error}); set HADIR_DATA_DIR to a folder that can be written",
+            path.display()
+        ))
+    };
+    let file = File::create(path).map_err(cannot_write)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Invalid(format!(
+            "another Hadir is running on {}; stop it, or give this one its own HADIR_DATA_DIR",
+            path.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(cannot_write(error)),
+    }
+}
+
+fn explain(error: sqlx::Error) -> StoreError {
+    match &error {
+        sqlx::Error::Database(refused) if refused.kind() != sqlx::error::ErrorKind::Other => {
+            StoreError::Invalid(refused.message().to_owned())
+        }
+        _ => StoreError::Unavailable(error.to_string()),
+    }
+}
+
+/// `SELECT … ` of the columns of a [`MitraRow`] with the given rest of the statement; `?1` is the default capacity. A macro,
+/// because statements are literals: nothing of a caller's ever becomes SQL.
+macro_rules! select_mitras {
+    ($rest:literal) => {
+        select_mitras!("", $rest, "")
+    };
+    ($before:literal, $rest:literal, $after:literal) => {
+        concat!(
+            $before,
+            "SELECT m.id, m.display_name, m.is_active, s.is_online, s.active_sessions, \
+             coalesce(m.max_sessions, ?1) AS max_sessions, s.revision, s.online_epoch, \
+             (SELECT generation FROM hadir_meta) AS generation, \
+             CAST(unixepoch('subsec') * 1000 AS INTEGER) - h.last_heartbeat_at AS age_ms \
+             FROM mitras m JOIN mitra_status s ON s.mitra_id = m.id JOIN mitra_heartbeats h ON h.mitra_id = m.id ",
+            $rest,
+            $after
+        )
+    };
+}
+
+mod reads;
+mod writes;
+
+fn id_column(row: &SqliteRow, column: &str) -> Result<MitraId, sqlx::Error> {
+    let text: &str = row.try_get(column)?;
+    MitraId::from_str(text).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}
+
+fn mitra_row(row: &SqliteRow) -> Result<MitraRow, sqlx::Error> {
+    let age_ms: Option<i64> = row.try_get("age_ms")?;
+    Ok(MitraRow {
+        id: id_column(row, "id")?,
+        active: row.try_get("is_active")?,
+        online: row.try_get("is_online")?,
+        sessions: row.try_get("active_sessions")?,
+        max_sessions: row.try_get("max_sessions")?,
+        fence: Fence { generation: row.try_get("generation")?, revision: row.try_get("revision")? },
+        online_epoch: row.try_get("online_epoch")?,
+        heartbeat_age: age_ms.map(|age| Duration::from_millis(age.max(0) as u64)),
+    })
+}
+
+/// Ids as one JSON array, for `json_each`: one statement whatever their number.
+fn json_ids(ids: impl Iterator<Item = MitraId>) -> String {
+    serde_json::Value::from(ids.map(|id| id.to_string()).collect::<Vec<_>>()).to_string()
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn source(&self) -> Source {
+        Source::Sqlite
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.within(sqlx::query("UPDATE hadir_meta SET id = id").execute(&self.writer)).await.map(|_| ())
+    }
+
+    async fn mitra(&self, id: MitraId) -> Result<Option<MitraRow>, StoreError> {
+        Ok(self.read_profile(id).await?.map(|profile| profile.row))
+    }
+
+    async fn mitras(&self, ids: &[MitraId]) -> Result<Vec<MitraRow>, StoreError> {
+        self.read_rows(ids).await
+    }
+
+    async fn profile(&self, id: MitraId) -> Result<Option<MitraProfile>, StoreError> {
+        self.read_profile(id).await
+    }
+
+    async fn put_mitra(
+        &self,
+        id: MitraId,
+        display_name: &str,
+        max_sessions: Option<u32>,
+        cause: &Cause,
+    ) -> Result<Transition, StoreError> {
+        self.write_mitra(id, display_name, max_sessions, cause).await
+    }
+
+    async fn set_online(&self, id: MitraId, online: bool, cause: &Cause) -> Result<Transition, StoreError> {
+        self.write_online(id, online, cause).await
+    }
+
+    async fn set_active(&self, id: MitraId, active: bool, cause: &Cause) -> Result<Transition, StoreError> {
+        self.write_active(id, active, cause).await
+    }
+
+    async fn expire_silent(
+        &self,
+        candidates: &[(MitraId, i64)],
+        silent_for: Duration,
+    ) -> Result<Vec<MitraRow>, StoreError> {
+        self.write_expired(candidates, silent_for).await
+    }
+
+    async fn record_heartbeats(&self, ages: &[(MitraId, Duration)]) -> Result<u64, StoreError> {
+        self.write_heartbeats(ages).await
+    }
+
+    async fn counts(&self, fresh_within: Duration) -> Result<Counts, StoreError> {
+        self.read_counts(fresh_within).await
+    }
+
+    async fn find_available(&self, fresh_within: Duration, limit: u32) -> Result<AvailablePage, StoreError> {
+        self.read_available(fresh_within, limit).await
+    }
+
+    async fn list(&self, query: &MitraQuery) -> Result<Vec<MitraProfile>, StoreError> {
+        self.read_list(query).await
+    }
+
+    async fn scan(&self, after: Option<MitraId>, limit: u32) -> Result<Vec<MitraRow>, StoreError> {
+        self.read_scan(after, limit).await
+    }
+
+    async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError> {
+        self.read_events(id, limit).await
+    }
+
+    async fn prune_events(&self, keep: Duration, limit: u32) -> Result<u64, StoreError> {
+        self.write_pruned(keep, limit).await
+    }
+
+    async fn auth_session(&self, id: Uuid) -> Result<Option<AuthSession>, StoreError> {
+        self.read_auth_session(id).await
+    }
+
+    async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
+        // One process, one clock.
+        Ok(Utc::now())
+    }
+
+    async fn bells(&self) -> Result<BoxStream<'static, Bell>, StoreError> {
+        Ok(stream::iter([Bell::Missed]).chain(stream::pending()).boxed())
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}

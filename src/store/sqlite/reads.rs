@@ -1,0 +1,159 @@
+//! Questions, over the reading connections.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::{SqliteStore, json_ids, mitra_row};
+use crate::{
+    domain::{AvailableMitra, AvailablePage, Counts, MitraId, MitraRow, PresenceEvent, SubjectId},
+    store::{AuthSession, DurableState, MitraProfile, MitraQuery, StoreError},
+};
+
+impl SqliteStore {
+    pub(super) async fn read_profile(&self, id: MitraId) -> Result<Option<MitraProfile>, StoreError> {
+        let sql = select_mitras!("WHERE m.id = ?2");
+        let query = sqlx::query(sql).bind(self.settings.default_max_sessions).bind(id.to_string());
+        let row = self.within(query.fetch_optional(&self.readers)).await?;
+        row.map(|row| Ok(MitraProfile { row: mitra_row(&row)?, display_name: row.try_get("display_name")? }))
+            .transpose()
+            .map_err(super::explain)
+    }
+
+    pub(super) async fn read_rows(&self, ids: &[MitraId]) -> Result<Vec<MitraRow>, StoreError> {
+        let sql = select_mitras!("WHERE m.id IN (SELECT value FROM json_each(?2)) ORDER BY m.id");
+        let query = sqlx::query(sql).bind(self.settings.default_max_sessions).bind(json_ids(ids.iter().copied()));
+        let rows = self.within(query.fetch_all(&self.readers)).await?;
+        rows.iter().map(mitra_row).collect::<Result<_, _>>().map_err(super::explain)
+    }
+
+    pub(super) async fn read_scan(&self, after: Option<MitraId>, limit: u32) -> Result<Vec<MitraRow>, StoreError> {
+        let sql = select_mitras!("WHERE m.id > ?2 ORDER BY m.id LIMIT ?3");
+        let after = after.map(|id| id.to_string()).unwrap_or_default();
+        let query = sqlx::query(sql).bind(self.settings.default_max_sessions).bind(after).bind(limit);
+        let rows = self.within(query.fetch_all(&self.readers)).await?;
+        rows.iter().map(mitra_row).collect::<Result<_, _>>().map_err(super::explain)
+    }
+
+    pub(super) async fn read_list(&self, query: &MitraQuery) -> Result<Vec<MitraProfile>, StoreError> {
+        macro_rules! page_where {
+            ($state:literal) => {
+                select_mitras!(
+                    "SELECT * FROM (",
+                    $state,
+                    ") WHERE id > ?2 AND (?3 = '' OR substr(id, 1, length(?3)) = lower(?3) \
+                     OR instr(lower(display_name), lower(?3)) > 0) ORDER BY id LIMIT ?4"
+                )
+            };
+        }
+        let sql = match query.state {
+            DurableState::Any => page_where!(""),
+            DurableState::Online => page_where!("WHERE s.is_online = 1"),
+            DurableState::OnlineWithRoom => {
+                page_where!("WHERE s.is_online = 1 AND s.active_sessions < coalesce(m.max_sessions, ?1)")
+            }
+            DurableState::OnlineFull => {
+                page_where!("WHERE s.is_online = 1 AND s.active_sessions >= coalesce(m.max_sessions, ?1)")
+            }
+            DurableState::Offline => page_where!("WHERE s.is_online = 0 AND m.is_active = 1"),
+            DurableState::Deactivated => page_where!("WHERE m.is_active = 0"),
+        };
+        let prepared = sqlx::query(sql)
+            .bind(self.settings.default_max_sessions)
+            .bind(query.after.map(|id| id.to_string()).unwrap_or_default())
+            .bind(query.search.clone().unwrap_or_default())
+            .bind(query.limit);
+        let rows = self.within(prepared.fetch_all(&self.readers)).await?;
+        rows.iter()
+            .map(|row| Ok(MitraProfile { row: mitra_row(row)?, display_name: row.try_get("display_name")? }))
+            .collect::<Result<_, _>>()
+            .map_err(super::explain)
+    }
+
+    pub(super) async fn read_counts(&self, fresh_within: Duration) -> Result<Counts, StoreError> {
+        let sql = "SELECT count(*) AS online, \
+             coalesce(sum(fresh), 0) AS reachable, coalesce(sum(fresh AND room), 0) AS available, \
+             (SELECT count(*) FROM mitras WHERE is_active = 0) AS deactivated, \
+             (SELECT count(*) FROM chat_sessions WHERE status = 'active') AS active_sessions, \
+             (SELECT count(*) FROM chat_sessions WHERE status = 'pending_payment') AS pending_payment_sessions \
+             FROM (SELECT \
+               coalesce(h.last_heartbeat_at >= CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?2, 0) AS fresh, \
+               s.active_sessions < coalesce(m.max_sessions, ?1) AS room \
+               FROM mitra_status s JOIN mitras m ON m.id = s.mitra_id JOIN mitra_heartbeats h ON h.mitra_id = s.mitra_id \
+               WHERE s.is_online = 1)";
+        let query = sqlx::query(sql).bind(self.settings.default_max_sessions).bind(fresh_within.as_millis() as i64);
+        let row = self.within(query.fetch_one(&self.readers)).await?;
+        let number = |column| row.try_get::<i64, _>(column).map(|n| n as u64).map_err(super::explain);
+        let (online, reachable, available) = (number("online")?, number("reachable")?, number("available")?);
+        Ok(Counts {
+            online,
+            reachable,
+            available,
+            busy: reachable - available,
+            suspect: online - reachable,
+            deactivated: number("deactivated")?,
+            active_sessions: number("active_sessions")?,
+            pending_payment_sessions: number("pending_payment_sessions")?,
+        })
+    }
+
+    pub(super) async fn read_available(&self, fresh_within: Duration, limit: u32) -> Result<AvailablePage, StoreError> {
+        let sql = select_mitras!(
+            "SELECT *, count(*) OVER () AS total FROM (",
+            "WHERE s.is_online = 1 AND m.is_active = 1 AND s.active_sessions < coalesce(m.max_sessions, ?1)",
+            ") WHERE age_ms <= ?2 ORDER BY random() LIMIT ?3"
+        );
+        let query =
+            sqlx::query(sql).bind(self.settings.default_max_sessions).bind(fresh_within.as_millis() as i64).bind(limit);
+        let rows = self.within(query.fetch_all(&self.readers)).await?;
+        let total = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>("total")).map_err(super::explain)?;
+        let mitras = rows
+            .iter()
+            .map(|row| {
+                let row = mitra_row(row)?;
+                Ok(AvailableMitra {
+                    id: row.id,
+                    sessions: row.sessions,
+                    max_sessions: row.max_sessions,
+                    heartbeat_age: row.heartbeat_age.unwrap_or_default(),
+                })
+            })
+            .collect::<Result<_, _>>()
+            .map_err(super::explain)?;
+        Ok(AvailablePage { mitras, total: total as u64 })
+    }
+
+    pub(super) async fn read_events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError> {
+        let sql = "SELECT kind, reason, actor, at FROM presence_events WHERE mitra_id = ?1 ORDER BY id DESC LIMIT ?2";
+        let rows = self.within(sqlx::query(sql).bind(id.to_string()).bind(limit).fetch_all(&self.readers)).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(PresenceEvent {
+                    kind: row.try_get("kind")?,
+                    reason: row.try_get("reason")?,
+                    actor: row.try_get("actor")?,
+                    at: DateTime::<Utc>::from_timestamp_millis(row.try_get("at")?).unwrap_or_default(),
+                })
+            })
+            .collect::<Result<_, _>>()
+            .map_err(super::explain)
+    }
+
+    pub(super) async fn read_auth_session(&self, id: Uuid) -> Result<Option<AuthSession>, StoreError> {
+        let sql = "SELECT subject_id, role, \
+             revoked_at IS NULL AND expires_at > CAST(unixepoch('subsec') * 1000 AS INTEGER) AS valid \
+             FROM auth_sessions WHERE id = ?1";
+        let row = self.within(sqlx::query(sql).bind(id.to_string()).fetch_optional(&self.readers)).await?;
+        row.map(|row| {
+            Ok(AuthSession {
+                subject: SubjectId(super::id_column(&row, "subject_id")?.0),
+                role: row.try_get("role")?,
+                valid: row.try_get("valid")?,
+            })
+        })
+        .transpose()
+        .map_err(super::explain)
+    }
+}
