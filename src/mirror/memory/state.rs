@@ -225,22 +225,18 @@ impl State {
 
     pub(super) fn find_available(&mut self, limit: usize, now_ms: u64) -> AvailablePage {
         let total = self.available.count_from(self.cutoff(now_ms));
-        let Some((newest, _)) = self.available.fresh().next_back().copied() else {
+        if total == 0 {
             return AvailablePage { mitras: Vec::new(), total: 0 };
-        };
-        let oldest = self.available.fresh().next().map_or(newest, |(score, _)| *score);
-        // A random place among the scores, then in order of heartbeat, wrapping around.
-        let mut rng = rand::rng();
-        let place = (rng.random_range(oldest..=newest), MitraId(Uuid::from_u128(rng.random())));
+        }
         let mitras = self
             .available
-            .fresh_from(place)
+            .draw(rand::rng().random_range(0..total))
             .take(limit)
-            .filter_map(|(score, id)| {
-                let row = &self.records.get(id)?.row;
-                let age = Duration::from_millis(now_ms.saturating_sub(*score));
+            .filter_map(|id| {
+                let Record { row, score, .. } = self.records.get(&id)?;
+                let age = Duration::from_millis(now_ms.saturating_sub((*score)?));
                 let (sessions, max_sessions) = (row.sessions, row.max_sessions);
-                Some(AvailableMitra { id: *id, sessions, max_sessions, heartbeat_age: age })
+                Some(AvailableMitra { id, sessions, max_sessions, heartbeat_age: age })
             })
             .collect();
         AvailablePage { mitras, total: total as u64 }
