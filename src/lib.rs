@@ -23,6 +23,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod gateway;
 pub mod hub;
 pub mod lifecycle;
 pub mod mirror;

@@ -5,12 +5,14 @@
 
 mod bearer;
 mod issuer;
+mod origin;
 mod principal;
 pub mod secret;
 mod verifier;
 
 pub use bearer::{Presented, presented, query_carries_token, speaks_subprotocol};
 pub use issuer::{Grant, TokenIssuer};
+pub use origin::origin_allowed;
 pub use principal::Principal;
 pub use secret::SecretError;
 pub use verifier::{InvalidToken, LEEWAY, MAX_TOKEN_BYTES, TokenVerifier};

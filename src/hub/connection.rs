@@ -8,7 +8,9 @@ use std::{
     },
 };
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, futures::Notified};
+use uuid::Uuid;
 
 use super::{Holder, Hub, Seat};
 use crate::protocol::Close;
@@ -16,6 +18,8 @@ use crate::protocol::Close;
 /// A registered socket. Its task owns the [`Registration`]; the hub and the seat hold this.
 pub struct Connection {
     holder: Holder,
+    /// The sign-in of the newest token; a `refresh` may stand on another one than the first.
+    session: Mutex<Option<Uuid>>,
     /// Present for a mitra's socket.
     seat: Option<Arc<Seat>>,
     heard_ms: AtomicU64,
@@ -25,12 +29,23 @@ pub struct Connection {
 
 impl Connection {
     pub(super) fn new(holder: Holder, seat: Option<Arc<Seat>>, now_ms: u64) -> Self {
-        Self { holder, seat, heard_ms: AtomicU64::new(now_ms), order: OnceLock::new(), wake: Notify::new() }
+        let session = Mutex::new(holder.session);
+        Self { holder, session, seat, heard_ms: AtomicU64::new(now_ms), order: OnceLock::new(), wake: Notify::new() }
     }
 
     /// Whose socket this is.
     pub fn holder(&self) -> Holder {
         self.holder
+    }
+
+    /// The sign-in that the socket stands on.
+    pub fn session(&self) -> Option<Uuid> {
+        *self.session.lock()
+    }
+
+    /// The socket stands on another sign-in from now on.
+    pub fn stand_on(&self, session: Option<Uuid>) {
+        *self.session.lock() = session;
     }
 
     /// The mitra's seat on this node, for a mitra's socket.

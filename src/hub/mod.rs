@@ -14,9 +14,9 @@ mod seat;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use dashmap::{DashMap, mapref::entry::Entry};
@@ -70,10 +70,10 @@ pub struct Hub {
     holders: DashMap<SubjectId, Vec<Arc<Connection>>>,
     sockets: [AtomicU64; 4],
     pending: Pending,
-    heartbeats: AtomicU64,
     availability: watch::Sender<Option<Arc<AvailabilityNews>>>,
     dashboard: watch::Sender<Option<Arc<DashboardNews>>>,
-    draining: AtomicBool,
+    /// 0 until this node is leaving.
+    drain_ms: AtomicU64,
 }
 
 impl Hub {
@@ -86,10 +86,9 @@ impl Hub {
             holders: DashMap::new(),
             sockets: Default::default(),
             pending: Pending::new(),
-            heartbeats: AtomicU64::new(0),
             availability: watch::Sender::new(None),
             dashboard: watch::Sender::new(None),
-            draining: AtomicBool::new(false),
+            drain_ms: AtomicU64::new(0),
         }
     }
 
@@ -110,7 +109,7 @@ impl Hub {
     /// [`RegisterError`] when a customer, or the node, holds as many sockets as it may.
     pub fn register(self: &Arc<Self>, holder: Holder) -> Result<Registration, RegisterError> {
         let role = role_index(holder.role);
-        if self.total_sockets() >= self.limits.sockets {
+        if self.is_full() {
             return Err(RegisterError::NodeFull);
         }
         let seat = (holder.role == Role::Mitra).then(|| self.seat(MitraId(holder.subject.0)));
@@ -158,23 +157,16 @@ impl Hub {
     pub fn beat(&self, connection: &Connection, now_ms: u64) {
         connection.heard(now_ms);
         if let Some(seat) = connection.seat() {
-            self.heartbeats.fetch_add(1, Relaxed);
             self.pending.mark(seat, now_ms);
         }
     }
 
     /// A heartbeat that came by REST; joins the same batch. `online_epoch` as the caller last read it.
     pub fn beat_detached(&self, id: MitraId, online_epoch: i64, now_ms: u64) {
-        self.heartbeats.fetch_add(1, Relaxed);
         let held = self.seats.get(&id).map(|seat| Arc::clone(&seat));
         let seat = held.unwrap_or_else(|| Arc::new(Seat::new(id)));
         seat.learn_epoch(online_epoch);
         self.pending.mark(&seat, now_ms);
-    }
-
-    /// Heartbeats accepted by this node since it started.
-    pub fn heartbeats_total(&self) -> u64 {
-        self.heartbeats.load(Relaxed)
     }
 
     /// Takes every pending heartbeat, into a list that the caller keeps for the next time.
@@ -232,7 +224,7 @@ impl Hub {
     pub fn revoke(&self, session: Uuid) -> u64 {
         let mut closed = 0;
         for of_subject in &self.holders {
-            for connection in of_subject.iter().filter(|connection| connection.holder().session == Some(session)) {
+            for connection in of_subject.iter().filter(|connection| connection.session() == Some(session)) {
                 connection.order(Close::REVOKED);
                 closed += 1;
             }
@@ -251,11 +243,6 @@ impl Hub {
         self.holders.get(&subject).map_or(0, |of_subject| of_subject.len() as u64)
     }
 
-    /// Every socket on this node, for the drain.
-    pub fn connections(&self) -> Vec<Arc<Connection>> {
-        self.holders.iter().flat_map(|of_subject| of_subject.clone()).collect()
-    }
-
     /// Authenticated sockets by role; service sockets count as customers (they watch the same path).
     pub fn socket_counts(&self) -> SocketCounts {
         let of = |role| self.sockets[role_index(role)].load(Relaxed);
@@ -264,6 +251,11 @@ impl Hub {
             customer: of(Role::Customer) + of(Role::Service),
             dashboard: of(Role::Dashboard),
         }
+    }
+
+    /// Whether the node holds as many sockets as it may.
+    pub fn is_full(&self) -> bool {
+        self.total_sockets() >= self.limits.sockets
     }
 
     fn total_sockets(&self) -> u64 {
@@ -317,14 +309,19 @@ impl Hub {
         self.dashboard.send_replace(Some(Arc::new(news)));
     }
 
-    /// From now on this node is leaving; new sockets are told to go elsewhere.
-    pub fn begin_drain(&self) {
-        self.draining.store(true, Relaxed);
+    /// From now on this node is leaving: every session tells its client when to dial again, at a moment of its own within
+    /// `spread`, and closes then.
+    pub fn begin_drain(&self, spread: Duration) {
+        self.drain_ms.store(spread.as_millis().max(1) as u64, Relaxed);
+        for of_subject in &self.holders {
+            of_subject.iter().for_each(|connection| connection.wake());
+        }
     }
 
-    /// Whether this node is leaving.
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Relaxed)
+    /// Over how many milliseconds sessions close, once this node is leaving.
+    pub fn draining_ms(&self) -> Option<u64> {
+        let spread = self.drain_ms.load(Relaxed);
+        (spread > 0).then_some(spread)
     }
 }
 

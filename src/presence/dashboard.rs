@@ -34,6 +34,11 @@ impl Presence {
         }
     }
 
+    /// A dashboard has just come and waits for its first frame.
+    pub fn want_dashboard(&self) {
+        self.dashboard_wanted.notify_one();
+    }
+
     /// Counts, sockets and nodes now.
     ///
     /// # Errors

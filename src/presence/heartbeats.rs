@@ -177,6 +177,7 @@ impl Presence {
         if !view.change.online {
             return Ok(view);
         }
+        self.metrics.heartbeat();
         self.hub.beat_detached(id, view.change.online_epoch, self.hub.now_ms());
         Ok(view.heard(Some(Duration::ZERO), self.settings.suspect_after))
     }

@@ -140,7 +140,7 @@ impl Presence {
     pub fn readiness(&self) -> Readiness {
         let mode = self.mode();
         let started = self.hub.availability().is_some();
-        let leaving = self.hub.is_draining();
+        let leaving = self.hub.draining_ms().is_some();
         let line = |name, ok, detail: &str| Check { name, ok, detail: detail.to_owned() };
         Readiness {
             ready: started && !leaving,

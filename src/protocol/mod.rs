@@ -7,6 +7,7 @@ mod close;
 mod command;
 mod error_code;
 mod frames;
+mod problem;
 
 pub use close::Close;
 pub use command::{BadMessage, ClientMessage, Command, MessageLimits};
@@ -15,6 +16,8 @@ pub use frames::{
     AvailabilityBody, DashboardBody, DashboardNode, ErrorFrame, ReconnectFrame, StatusBody, Welcome, ack, encode,
     history, pong, timestamp,
 };
+
+pub use problem::Problem;
 
 /// Encoded text of a frame. Cloning shares one buffer, so a snapshot is encoded once for all its watchers.
 pub type Encoded = tokio_tungstenite::tungstenite::Utf8Bytes;

@@ -1,0 +1,114 @@
+//! The accept loop. Our own, because `axum::serve` installs no timer (a slow-loris is never timed out) and does not know
+//! upgraded sockets when it stops.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
+};
+use tower::ServiceExt;
+
+use crate::lifecycle::Lifecycle;
+
+/// Pause after the process ran out of descriptors; sockets that live are untouched meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long an ending connection may take to send its last answer.
+const LAST_ANSWER: Duration = Duration::from_secs(5);
+
+/// Bounds on connections that have not yet sent a request.
+#[derive(Clone, Copy, Debug)]
+pub struct AcceptLimits {
+    /// At most so many at once; others wait in the kernel's queue.
+    pub pending_handshakes: usize,
+    /// For the request line and headers.
+    pub header_read_timeout: Duration,
+    pub header_bytes: usize,
+    /// Unacknowledged data for longer than this ends the connection (TCP_USER_TIMEOUT).
+    pub dead_peer_after: Duration,
+}
+
+/// The address a request came from, in the request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// Accepts until everything is to stop. Connections that idle then are ended; those at work may finish.
+pub async fn serve(listener: TcpListener, router: Router, limits: AcceptLimits, lifecycle: Lifecycle) {
+    let handshakes = Arc::new(Semaphore::new(limits.pending_handshakes));
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &handshakes) => accepted,
+            () = lifecycle.stopped() => return,
+        };
+        let Some((stream, peer, permit)) = accepted else { continue };
+        if let Err(error) = tune(&stream, limits) {
+            tracing::debug!(%error, "a connection could not be tuned");
+        }
+        let connection = connection(stream, peer, permit, router.clone(), limits, lifecycle.clone());
+        lifecycle.spawn(connection);
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    handshakes: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    // The semaphore is never closed.
+    let permit = Arc::clone(handshakes).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, peer)) => Some((stream, peer, permit)),
+        Err(error) => {
+            // A peer that went away before it was accepted, or no descriptors left: the loop must live on.
+            tracing::warn!(%error, "a connection could not be accepted");
+            sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+fn tune(stream: &TcpStream, limits: AcceptLimits) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(limits.dead_peer_after))?;
+    socket.set_tcp_user_timeout(Some(limits.dead_peer_after))
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+    router: Router,
+    limits: AcceptLimits,
+    lifecycle: Lifecycle,
+) {
+    // Given back at the first request: from then on the connection is no longer a handshake.
+    let permit = Mutex::new(Some(permit));
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        permit.lock().take();
+        request.extensions_mut().insert(Peer(peer));
+        router.clone().oneshot(request)
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_read_timeout)
+        .max_buf_size(limits.header_bytes.max(8 * 1024))
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut serving = std::pin::pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => Some(ended),
+        () = lifecycle.stopped() => {
+            serving.as_mut().graceful_shutdown();
+            tokio::time::timeout(LAST_ANSWER, serving).await.ok()
+        }
+    };
+    if let Some(Err(error)) = ended {
+        tracing::trace!(%error, %peer, "a connection ended early");
+    }
+}

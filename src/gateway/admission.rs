@@ -1,0 +1,260 @@
+//! From a request to an admitted session: three ways to bring a token, and two ways to be refused.
+//!
+//! A bad token in the header is answered by HTTP status. In the subprotocol or a first message the upgrade succeeds and a
+//! close code follows, because a browser cannot read the status of a refused upgrade.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{extract::Request, response::Response};
+use http::StatusCode;
+use hyper::upgrade::OnUpgrade;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::{
+    Gateway, Path, Peer,
+    handshake::{Handshake, refuse},
+    mitra,
+    session::Session,
+    socket::{End, Socket},
+    watcher,
+};
+use crate::{
+    auth::{Presented, Principal, origin_allowed, presented},
+    domain::{Role, StatusChange},
+    hub::{Holder, RegisterError, Registration},
+    presence::PresenceError,
+    protocol::{ClientMessage, Close, Command, ErrorCode, Problem},
+};
+
+/// An authenticated, registered and admitted client.
+struct Admitted {
+    principal: Principal,
+    registration: Registration,
+    /// For a mitra: what is true of it.
+    status: Option<StatusChange>,
+}
+
+/// Why a client with a readable token was not admitted.
+enum Refusal {
+    Token,
+    Role,
+    Register(RegisterError),
+    Presence(PresenceError),
+}
+
+impl Refusal {
+    fn problem(self) -> Problem {
+        match self {
+            Self::Token => Problem::unauthorized(),
+            Self::Role => Problem::new(ErrorCode::Forbidden, "this token's role may not use this path"),
+            Self::Register(error @ RegisterError::TooManySockets) => {
+                Problem::new(ErrorCode::TooManySockets, error.to_string())
+            }
+            Self::Register(error @ RegisterError::NodeFull) => Problem::new(ErrorCode::Overloaded, error.to_string()),
+            Self::Presence(error) => {
+                let code = match error {
+                    PresenceError::UnknownMitra => ErrorCode::UnknownMitra,
+                    PresenceError::Deactivated => ErrorCode::Deactivated,
+                    PresenceError::Revoked => ErrorCode::Revoked,
+                    PresenceError::Invalid(_) => ErrorCode::BadRequest,
+                    PresenceError::Unavailable(_) => ErrorCode::Unavailable,
+                };
+                let problem = Problem::new(code, error.to_string());
+                // The path exists; it is the caller that does not.
+                if code == ErrorCode::UnknownMitra { problem.with_status(StatusCode::FORBIDDEN) } else { problem }
+            }
+        }
+    }
+
+    fn close(self) -> Close {
+        match self {
+            Self::Token => Close::UNAUTHORIZED,
+            Self::Role => Close::FORBIDDEN,
+            Self::Register(_) => Close::OVERLOADED,
+            Self::Presence(PresenceError::UnknownMitra) => Close::UNKNOWN_MITRA,
+            Self::Presence(PresenceError::Deactivated) => Close::DEACTIVATED,
+            Self::Presence(PresenceError::Revoked) => Close::REVOKED,
+            Self::Presence(PresenceError::Invalid(_)) => Close::INTERNAL,
+            Self::Presence(PresenceError::Unavailable(_)) => Close::OVERLOADED,
+        }
+    }
+}
+
+/// What is known of a client when its upgrade is answered.
+enum Credentials {
+    Admitted(Box<Admitted>),
+    /// Upgraded only to be told why not.
+    Refused(Option<Role>, Close),
+    /// The token will be the first message.
+    Awaited(Stranger),
+}
+
+impl Gateway {
+    pub(super) async fn open(self: &Arc<Self>, path: Path, mut request: Request) -> Response {
+        match self.prepare(path, &mut request).await {
+            Ok((handshake, credentials)) => {
+                let (response, upgrade) = handshake.accept();
+                let gateway = Arc::clone(self);
+                // Boxed in two: what is needed to come in is freed when the session begins.
+                self.lifecycle.spawn(async move {
+                    let Some((session, status)) = Box::pin(gateway.enter(path, upgrade, credentials)).await else {
+                        return;
+                    };
+                    match path {
+                        Path::Mitra => mitra::run(session, status).await,
+                        Path::Availability => watcher::run_availability(session).await,
+                        Path::Dashboard => watcher::run_dashboard(session).await,
+                    }
+                });
+                response
+            }
+            Err(response) => *response,
+        }
+    }
+
+    async fn prepare(
+        self: &Arc<Self>,
+        path: Path,
+        request: &mut Request,
+    ) -> Result<(Handshake, Credentials), Box<Response>> {
+        if !origin_allowed(request.headers(), &self.settings.allowed_origins) {
+            let detail = "this origin is not allowed; add it to HADIR_ALLOWED_ORIGINS";
+            return Err(refuse(Problem::new(ErrorCode::Forbidden, detail)));
+        }
+        let handshake = Handshake::check(request)?;
+        if self.hub.draining_ms().is_some() {
+            return Err(refuse(Problem::new(ErrorCode::Unavailable, "this node is stopping; dial again")));
+        }
+        let credentials = match presented(request.headers()) {
+            Presented::Header(token) => match self.admit(path, token).await {
+                Ok(admitted) => Credentials::Admitted(Box::new(admitted)),
+                Err((role, refusal)) => {
+                    let problem = refusal.problem();
+                    self.metrics.connect_refused(role, problem.code.as_str());
+                    return Err(refuse(problem));
+                }
+            },
+            Presented::Subprotocol(token) => match self.admit(path, token).await {
+                Ok(admitted) => Credentials::Admitted(Box::new(admitted)),
+                // Limits are answered before the upgrade whatever brought the token.
+                Err((role, refusal @ Refusal::Register(_))) => {
+                    let problem = refusal.problem();
+                    self.metrics.connect_refused(role, problem.code.as_str());
+                    return Err(refuse(problem));
+                }
+                Err((role, refusal)) => Credentials::Refused(role, refusal.close()),
+            },
+            Presented::Nothing => {
+                let peer = request.extensions().get::<Peer>().copied();
+                let stranger = peer.and_then(|Peer(address)| self.stranger(address.ip()));
+                let Some(stranger) = stranger else {
+                    let detail = "too many sockets from this address have not authenticated";
+                    return Err(refuse(Problem::new(ErrorCode::TooManySockets, detail)));
+                };
+                if self.hub.is_full() {
+                    return Err(refuse(Refusal::Register(RegisterError::NodeFull).problem()));
+                }
+                Credentials::Awaited(stranger)
+            }
+        };
+        Ok((handshake, credentials))
+    }
+
+    /// Registers before the sign-in is checked in the store, so that no order to close slips between.
+    async fn admit(&self, path: Path, token: &str) -> Result<Admitted, (Option<Role>, Refusal)> {
+        let principal = self.verifier.verify(token).map_err(|_| (None, Refusal::Token))?;
+        let role = principal.role;
+        if !path.admits(role) {
+            return Err((Some(role), Refusal::Role));
+        }
+        let holder = Holder { subject: principal.subject, role, session: principal.session_id };
+        let registration = self.hub.register(holder).map_err(|error| (Some(role), Refusal::Register(error)))?;
+        let status = if role == Role::Mitra {
+            self.presence.admit_mitra(holder).await.map(Some)
+        } else {
+            self.presence.admit(holder).await.map(|()| None)
+        };
+        let status = status.map_err(|error| (Some(role), Refusal::Presence(error)))?;
+        Ok(Admitted { principal, registration, status })
+    }
+
+    /// Everything between the `101` and the session loop.
+    async fn enter(
+        self: &Arc<Self>,
+        path: Path,
+        upgrade: OnUpgrade,
+        credentials: Credentials,
+    ) -> Option<(Session, Option<StatusChange>)> {
+        let mut socket = Socket::open(upgrade, &self.settings).await?;
+        let admitted = match credentials {
+            Credentials::Admitted(admitted) => Ok(*admitted),
+            Credentials::Refused(role, close) => Err((role, End::Close(close))),
+            Credentials::Awaited(stranger) => {
+                let admitted = self.first_message(path, &mut socket).await;
+                drop(stranger);
+                admitted
+            }
+        };
+        match admitted {
+            Ok(Admitted { principal, registration, status }) => {
+                self.metrics.socket_opened(principal.role);
+                Some((Session::new(Arc::clone(self), socket, registration, &principal), status))
+            }
+            Err((role, end)) => {
+                self.metrics.connect_refused(role, "closed");
+                let code = socket.close(end).await;
+                self.metrics.unauthenticated_socket_closed(code);
+                None
+            }
+        }
+    }
+
+    async fn first_message(&self, path: Path, socket: &mut Socket) -> Result<Admitted, (Option<Role>, End)> {
+        let patience = self.settings.first_message_timeout;
+        let first = async {
+            loop {
+                match socket.next().await {
+                    Ok(Message::Text(text)) => return Ok(text),
+                    // Pings of a client that has not introduced itself buy it no time.
+                    Ok(_) => {}
+                    Err(end) => return Err(end),
+                }
+            }
+        };
+        let text = match timeout(patience, first).await {
+            Ok(text) => text.map_err(|end| (None, end))?,
+            Err(_) => return Err((None, Close::AUTH_TIMEOUT.into())),
+        };
+        let Ok(ClientMessage { command: Command::Auth { token }, .. }) =
+            ClientMessage::parse(&text, self.settings.messages)
+        else {
+            return Err((None, Close::BAD_MESSAGE.into()));
+        };
+        self.admit(path, &token).await.map_err(|(role, refusal)| (role, refusal.close().into()))
+    }
+
+    fn stranger(self: &Arc<Self>, address: IpAddr) -> Option<Stranger> {
+        let mut waiting = self.strangers.entry(address).or_insert(0);
+        if *waiting >= self.settings.unauthenticated_sockets_per_ip {
+            return None;
+        }
+        *waiting += 1;
+        Some(Stranger { gateway: Arc::clone(self), address })
+    }
+}
+
+/// A socket that has not authenticated, counted while it lives.
+struct Stranger {
+    gateway: Arc<Gateway>,
+    address: IpAddr,
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.gateway.strangers.remove_if_mut(&self.address, |_, waiting| {
+            *waiting -= 1;
+            *waiting == 0
+        });
+    }
+}

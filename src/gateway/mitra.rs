@@ -1,0 +1,132 @@
+//! A mitra's session: every frame is a heartbeat, commands are answered in order, every change of status is told.
+
+use std::{collections::VecDeque, future::pending, pin::Pin, sync::Arc};
+
+use tokio::time::sleep;
+
+use super::{Gateway, session::Session, socket::End};
+use crate::{
+    domain::{Actor, MitraId, StatusChange},
+    presence::PresenceError,
+    protocol::{ClientMessage, Close, Command, ErrorCode, StatusBody, ack, encode},
+};
+
+/// Commands that may wait behind the one at work; more are refused.
+const WAITING_COMMANDS: usize = 8;
+
+type Answer = Pin<Box<dyn Future<Output = (Option<String>, Result<(), PresenceError>)> + Send>>;
+
+/// Commands of one socket: one at work, a few behind it. Boxed away from idle sockets.
+#[derive(Default)]
+struct Commands {
+    at_work: Option<Answer>,
+    waiting: VecDeque<ClientMessage>,
+}
+
+/// Runs the session until it ends.
+pub(super) async fn run(mut session: Session, status: Option<StatusChange>) {
+    let end = match converse(&mut session, status).await {
+        Ok(never) => match never {},
+        Err(end) => end,
+    };
+    session.end(end).await;
+}
+
+async fn converse(session: &mut Session, status: Option<StatusChange>) -> Result<std::convert::Infallible, End> {
+    let Some(seat) = session.registration.seat().map(Arc::clone) else { return Err(Close::INTERNAL.into()) };
+    session.welcome().await?;
+    // What was found on coming in, unless something newer was learnt since.
+    let mut told = seat.version();
+    if let Some(change) = status {
+        seat.learn(&change);
+        told = seat.version();
+        let newest = seat.belief().map_or_else(|| change.clone(), |belief| (*belief).clone());
+        let initial = StatusChange { reason: change.reason, ..newest };
+        session.send(encode("status", &StatusBody::new(&initial, true))).await?;
+    }
+    // Coming in is heard, and is the first heartbeat.
+    session.gateway.hub.beat(&session.registration, session.gateway.hub.now_ms());
+    let mut commands: Option<Box<Commands>> = None;
+    let mut timer = std::pin::pin!(sleep(session.gateway.settings.heartbeat_interval));
+    loop {
+        session.orders().await?;
+        session.arm(timer.as_mut());
+        let version = seat.version();
+        if version != told {
+            told = version;
+            if let Some(belief) = seat.belief() {
+                session.send(encode("status", &StatusBody::new(&belief, true))).await?;
+            }
+        }
+        tokio::select! {
+            biased;
+            () = session.registration.woken() => {}
+            (id, answer) = answered(&mut commands) => {
+                next_command(&session.gateway, seat.id(), &mut commands);
+                tell(session, id.as_deref(), answer).await?;
+            }
+            message = session.socket.next() => {
+                let message = message?;
+                session.gateway.hub.beat(&session.registration, session.gateway.hub.now_ms());
+                session.gateway.metrics.heartbeat();
+                if let Some(message) = session.take(message).await? {
+                    let held = commands.get_or_insert_default();
+                    if held.waiting.len() >= WAITING_COMMANDS {
+                        let text = "earlier commands are not answered yet";
+                        session.send_error(message.id.as_deref(), ErrorCode::RateLimited, text).await?;
+                    } else {
+                        held.waiting.push_back(message);
+                        if held.at_work.is_none() {
+                            next_command(&session.gateway, seat.id(), &mut commands);
+                        }
+                    }
+                }
+            }
+            () = timer.as_mut() => {
+                session.on_timer().await?;
+            }
+        }
+    }
+}
+
+async fn answered(commands: &mut Option<Box<Commands>>) -> (Option<String>, Result<(), PresenceError>) {
+    match commands.as_mut().and_then(|held| held.at_work.as_mut()) {
+        Some(work) => work.await,
+        None => pending().await,
+    }
+}
+
+/// Puts the next waiting command to work; pings are heard and answered meanwhile.
+fn next_command(gateway: &Arc<Gateway>, mitra: MitraId, commands: &mut Option<Box<Commands>>) {
+    let Some(held) = commands else { return };
+    held.at_work = held.waiting.pop_front().map(|message| {
+        let presence = Arc::clone(&gateway.presence);
+        Box::pin(async move {
+            let answer = match message.command {
+                Command::Online => presence.go_online(mitra, Actor::Mitra).await.map(|_| ()),
+                Command::Offline => presence.go_offline(mitra, Actor::Mitra).await.map(|_| ()),
+                // The session has answered all others itself.
+                Command::Ping | Command::Auth { .. } | Command::Refresh { .. } => Ok(()),
+            };
+            (message.id, answer)
+        }) as Answer
+    });
+    if held.at_work.is_none() {
+        *commands = None;
+    }
+}
+
+async fn tell(session: &mut Session, id: Option<&str>, answer: Result<(), PresenceError>) -> Result<(), End> {
+    let error = match answer {
+        Ok(()) => return session.send(ack(id)).await,
+        Err(error) => error,
+    };
+    let code = match error {
+        PresenceError::UnknownMitra => ErrorCode::UnknownMitra,
+        PresenceError::Deactivated => ErrorCode::Deactivated,
+        PresenceError::Revoked => ErrorCode::Revoked,
+        PresenceError::Invalid(_) => ErrorCode::BadRequest,
+        PresenceError::Unavailable(_) => ErrorCode::Unavailable,
+    };
+    session.send_error(id, code, &error.to_string()).await
+}

@@ -1,0 +1,242 @@
+//! What mitra and watcher sessions share: welcome, pace, refresh, the token's life, the one timer.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use chrono::Utc;
+use rand::RngExt;
+use tokio::time::{Instant, Sleep};
+use tokio_tungstenite::tungstenite::Message;
+use uuid::Uuid;
+
+use super::{
+    Gateway,
+    pace::{Bucket, Pace, Patience},
+    socket::{End, Socket},
+};
+use crate::{
+    auth::Principal,
+    hub::{Holder, Registration},
+    presence::PresenceError,
+    protocol::{
+        BadMessage, ClientMessage, Close, Command, Encoded, ErrorCode, ErrorFrame, ReconnectFrame, Welcome, ack,
+        encode, pong,
+    },
+};
+
+/// One authenticated socket. All times are the hub's milliseconds.
+pub(super) struct Session {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) socket: Socket,
+    pub(super) registration: Registration,
+    principal: Principal,
+    expires_ms: u64,
+    warned_of_expiry: bool,
+    pinged_ms: u64,
+    /// When a frame was last sent; for watchers, that of the newest snapshot or later.
+    sent_ms: u64,
+    /// When to close because the node is stopping.
+    restart_ms: Option<u64>,
+    /// At least one frame in this time, on a watcher's socket.
+    pub(super) silence: Option<Duration>,
+    /// When the timer fires.
+    armed_ms: u64,
+    bucket: Bucket,
+    patience: Patience,
+}
+
+impl Session {
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        socket: Socket,
+        registration: Registration,
+        principal: &Principal,
+    ) -> Self {
+        let now = gateway.hub.now_ms();
+        let bucket = Bucket::new(gateway.settings.messages_per_second, now);
+        let patience = Patience::new(gateway.settings.bad_messages_per_minute);
+        Self {
+            socket,
+            registration,
+            principal: *principal,
+            expires_ms: expiry(principal, now),
+            warned_of_expiry: false,
+            pinged_ms: now,
+            sent_ms: now,
+            restart_ms: None,
+            silence: None,
+            armed_ms: u64::MAX,
+            bucket,
+            patience,
+            gateway,
+        }
+    }
+
+    pub(super) async fn welcome(&mut self) -> Result<(), End> {
+        let settings = &self.gateway.settings;
+        let ms = |period: Duration| period.as_millis() as u64;
+        let frame = encode(
+            "welcome",
+            &Welcome {
+                connection_id: Uuid::new_v4(),
+                node_id: settings.node_id.as_str(),
+                server_time: Utc::now(),
+                heartbeat_interval_ms: ms(settings.heartbeat_interval),
+                offline_after_ms: ms(settings.offline_after),
+                reconnect_window_ms: ms(settings.reconnect_window),
+                max_silence_ms: ms(settings.max_silence),
+            },
+        );
+        self.send(frame).await
+    }
+
+    pub(super) async fn send(&mut self, frame: Encoded) -> Result<(), End> {
+        self.sent_ms = self.gateway.hub.now_ms();
+        self.socket.send_to(&self.registration, frame).await
+    }
+
+    pub(super) async fn send_error(&mut self, id: Option<&str>, code: ErrorCode, text: &str) -> Result<(), End> {
+        self.send(encode("error", &ErrorFrame::new(id, code, text))).await
+    }
+
+    /// What must be looked at whenever the session wakes: an order to close, a node that is leaving.
+    pub(super) async fn orders(&mut self) -> Result<(), End> {
+        if let Some(close) = self.registration.ordered() {
+            return Err(End::Close(close.clone()));
+        }
+        if self.restart_ms.is_none()
+            && let Some(spread) = self.gateway.hub.draining_ms()
+        {
+            let after_ms = rand::rng().random_range(0..spread);
+            self.restart_ms = Some(self.gateway.hub.now_ms() + after_ms);
+            self.send(encode("reconnect", &ReconnectFrame { after_ms, reason: "drain" })).await?;
+        }
+        Ok(())
+    }
+
+    /// The next moment at which [`Session::on_timer`] has something to do.
+    fn due_ms(&self) -> u64 {
+        let settings = &self.gateway.settings;
+        let heard = self.registration.heard_ms();
+        let ping = heard.max(self.pinged_ms) + settings.heartbeat_interval.as_millis() as u64;
+        let silent = heard + settings.suspect_after.as_millis() as u64;
+        let warning = if self.warned_of_expiry { self.expires_ms } else { self.warning_ms() };
+        let resend = self.silence.map_or(u64::MAX, |silence| self.sent_ms + silence.as_millis() as u64);
+        ping.min(silent).min(warning).min(resend).min(self.restart_ms.unwrap_or(u64::MAX))
+    }
+
+    /// Moves the timer when something is due earlier than it fires, or when it has fired. What moved to later waits for the
+    /// timer to fire, so that a ping costs no timer work.
+    pub(super) fn arm(&mut self, timer: Pin<&mut Sleep>) {
+        let due = self.due_ms();
+        if due < self.armed_ms || timer.is_elapsed() {
+            self.armed_ms = due;
+            let left = due.saturating_sub(self.gateway.hub.now_ms());
+            timer.reset(Instant::now() + Duration::from_millis(left));
+        }
+    }
+
+    fn warning_ms(&self) -> u64 {
+        self.expires_ms.saturating_sub(self.gateway.settings.token_warning.as_millis() as u64)
+    }
+
+    /// What the timer is for: a ping to a silent client, its end, the token's last seconds, the restart.
+    pub(super) async fn on_timer(&mut self) -> Result<(), End> {
+        let now = self.gateway.hub.now_ms();
+        let settings = &self.gateway.settings;
+        let (interval, suspect) =
+            (settings.heartbeat_interval.as_millis() as u64, settings.suspect_after.as_millis() as u64);
+        let heard = self.registration.heard_ms();
+        if self.restart_ms.is_some_and(|at| now >= at) {
+            return Err(Close::RESTART.into());
+        }
+        if now >= self.expires_ms {
+            return Err(Close::TOKEN_EXPIRED.into());
+        }
+        if now >= heard + suspect {
+            return Err(Close::SILENT.into());
+        }
+        if !self.warned_of_expiry && now >= self.warning_ms() {
+            self.warned_of_expiry = true;
+            let text = "the token expires soon: send `refresh` with a new one";
+            self.send_error(None, ErrorCode::TokenExpiring, text).await?;
+        }
+        if now >= heard.max(self.pinged_ms) + interval {
+            self.pinged_ms = now;
+            self.socket.ping().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing was sent for so long that a watcher should hear that we live.
+    pub(super) fn fell_silent(&self) -> bool {
+        self.silence.is_some_and(|silence| self.gateway.hub.now_ms() >= self.sent_ms + silence.as_millis() as u64)
+    }
+
+    /// One message of the client: paced, understood and, where every session answers alike, answered. What is left is for
+    /// the session.
+    pub(super) async fn take(&mut self, message: Message) -> Result<Option<ClientMessage>, End> {
+        let now = self.gateway.hub.now_ms();
+        match self.bucket.message(now) {
+            Pace::Fine => {}
+            Pace::Warn => {
+                let rate = self.gateway.settings.messages_per_second;
+                let text = format!("more than {rate} messages a second; slow down");
+                self.send_error(None, ErrorCode::RateLimited, &text).await?;
+                return Ok(None);
+            }
+            Pace::Close => return Err(Close::RATE_LIMITED.into()),
+        }
+        let Message::Text(text) = message else { return Ok(None) };
+        if ClientMessage::is_plain_ping(&text) {
+            self.send(pong()).await?;
+            return Ok(None);
+        }
+        match ClientMessage::parse(&text, self.gateway.settings.messages) {
+            Ok(ClientMessage { command: Command::Ping, .. }) => self.send(pong()).await.map(|()| None),
+            Ok(ClientMessage { id, command: Command::Auth { token } | Command::Refresh { token } }) => {
+                // Boxed: rare, and its future would weigh on every idle socket.
+                Box::pin(self.refresh(id.as_deref(), &token)).await.map(|()| None)
+            }
+            Ok(message) => Ok(Some(message)),
+            Err(BadMessage { id, message }) => {
+                self.send_error(id.as_deref(), ErrorCode::BadMessage, &message).await?;
+                if self.patience.bad_message(now) { Err(Close::BAD_MESSAGE.into()) } else { Ok(None) }
+            }
+        }
+    }
+
+    /// A new token on a live socket: the same subject and role, its sign-in checked.
+    async fn refresh(&mut self, id: Option<&str>, token: &str) -> Result<(), End> {
+        let newer = self.gateway.verifier.verify(token).ok().filter(|newer| self.principal.may_become(newer));
+        let Some(newer) = newer else {
+            let text = "the new token must be good and keep `sub` and `role`";
+            return self.send_error(id, ErrorCode::Unauthorized, text).await;
+        };
+        let holder = Holder { session: newer.session_id, ..self.registration.holder() };
+        match self.gateway.presence.admit(holder).await {
+            Ok(()) => {}
+            Err(PresenceError::Revoked) => return Err(Close::REVOKED.into()),
+            Err(error) => return self.send_error(id, ErrorCode::Unavailable, &error.to_string()).await,
+        }
+        self.registration.stand_on(newer.session_id);
+        self.expires_ms = expiry(&newer, self.gateway.hub.now_ms());
+        self.warned_of_expiry = false;
+        self.principal = newer;
+        self.send(ack(id)).await
+    }
+
+    /// Ends the session and counts how.
+    pub(super) async fn end(self, end: End) {
+        let Self { gateway, socket, registration, .. } = self;
+        let role = registration.holder().role;
+        // Out of the hub first: whoever asks now is told the truth, however long the goodbye takes.
+        drop(registration);
+        let code = socket.close(end).await;
+        gateway.metrics.socket_closed(role, code);
+    }
+}
+
+fn expiry(principal: &Principal, now_ms: u64) -> u64 {
+    let left = principal.expires_at.signed_duration_since(Utc::now()).num_milliseconds();
+    now_ms.saturating_add_signed(left)
+}

@@ -1,0 +1,155 @@
+//! One WebSocket: tuned buffers, writes with a deadline, closes that say why.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use hyper::upgrade::{OnUpgrade, Parts};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Bytes, Error, Message,
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
+    },
+};
+
+use super::GatewaySettings;
+use crate::{
+    hub::Connection,
+    protocol::{Close, Encoded},
+};
+
+/// A small read buffer grows while a frame is in it and is all an idle socket holds; tungstenite's own default is 128 KiB.
+const READ_BUFFER_BYTES: usize = 1_024;
+
+/// Why a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// We close, and say why.
+    Close(Close),
+    /// The peer closed with this code, or is gone (1006).
+    Gone(u16),
+}
+
+impl From<Close> for End {
+    fn from(close: Close) -> Self {
+        Self::Close(close)
+    }
+}
+
+/// No close frame was received (RFC 6455 section 7.1.5).
+const ABNORMAL: u16 = 1006;
+
+pub(super) struct Socket {
+    ws: WebSocketStream<TcpStream>,
+    stalled_after: Duration,
+    close_within: Duration,
+}
+
+impl Socket {
+    /// Takes over the connection when the client has its `101`. `None`: it went away before.
+    pub(super) async fn open(upgrade: OnUpgrade, settings: &GatewaySettings) -> Option<Self> {
+        let upgraded = upgrade.await.ok()?;
+        // Down to the bare stream: the HTTP machinery and its buffers are freed.
+        let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .write_buffer_size(0)
+            .max_write_buffer_size(settings.write_buffer_bytes)
+            .max_message_size(Some(settings.frame_bytes))
+            .max_frame_size(Some(settings.frame_bytes));
+        let stream = io.into_inner();
+        let ws = if read_buf.is_empty() {
+            WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await
+        } else {
+            WebSocketStream::from_partially_read(stream, read_buf.to_vec(), Role::Server, Some(config)).await
+        };
+        Some(Self { ws, stalled_after: settings.stalled_reader_timeout, close_within: settings.close_timeout })
+    }
+
+    /// The next message. Pings are answered underneath at the next poll.
+    pub(super) async fn next(&mut self) -> Result<Message, End> {
+        match self.ws.next().await {
+            Some(Ok(Message::Binary(_))) => Err(Close::BINARY.into()),
+            Some(Ok(Message::Close(frame))) => Err(End::Gone(frame.map_or(1005, |frame| frame.code.into()))),
+            Some(Ok(message)) => Ok(message),
+            Some(Err(error)) => Err(end_of(&error)),
+            None => Err(End::Gone(ABNORMAL)),
+        }
+    }
+
+    /// Sends a frame; a reader that makes no progress for the stated time is given up.
+    pub(super) async fn send(&mut self, frame: Encoded) -> Result<(), End> {
+        self.write(Message::Text(frame)).await
+    }
+
+    /// Sends a frame, unless the socket is ordered to close while the reader stalls.
+    pub(super) async fn send_to(&mut self, connection: &Connection, frame: Encoded) -> Result<(), End> {
+        tokio::select! {
+            biased;
+            sent = self.send(frame) => sent,
+            close = ordered(connection) => Err(End::Close(close)),
+        }
+    }
+
+    /// A protocol ping; its pong is heard like any frame.
+    pub(super) async fn ping(&mut self) -> Result<(), End> {
+        self.write(Message::Ping(Bytes::new())).await
+    }
+
+    async fn write(&mut self, message: Message) -> Result<(), End> {
+        match timeout(self.stalled_after, self.ws.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(end_of(&error)),
+            Err(_) => Err(Close::STALLED.into()),
+        }
+    }
+
+    /// Ends the session: says why, waits briefly for the peer's own close, and lets go. Returns the code for the metrics.
+    pub(super) async fn close(mut self, end: End) -> u16 {
+        let (code, frame) = match end {
+            End::Close(close) => {
+                let reason = Encoded::from(close.reason.as_ref());
+                (close.code, Some(CloseFrame { code: CloseCode::from(close.code), reason }))
+            }
+            // The answer to the peer's close is already queued; a closed socket has nobody to tell.
+            End::Gone(code) => (code, None),
+        };
+        let farewell = async {
+            if let Some(frame) = frame {
+                self.ws.close(Some(frame)).await?;
+            } else {
+                self.ws.flush().await?;
+            }
+            while self.ws.next().await.transpose()?.is_some() {}
+            Ok::<(), Error>(())
+        };
+        // A peer that does not say goodbye in time is not waited for.
+        let _unheard = timeout(self.close_within, farewell).await;
+        code
+    }
+}
+
+/// Completes when the socket is ordered to close.
+async fn ordered(connection: &Connection) -> Close {
+    loop {
+        if let Some(close) = connection.ordered() {
+            return close.clone();
+        }
+        connection.woken().await;
+    }
+}
+
+/// tungstenite sends no close frame of its own on an error: which one the peer gets is decided here.
+fn end_of(error: &Error) -> End {
+    match error {
+        Error::Capacity(_) => Close::TOO_LARGE.into(),
+        Error::Utf8(_) => Close::INVALID_UTF8.into(),
+        Error::Protocol(problem) => match problem {
+            tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake => End::Gone(ABNORMAL),
+            _ => Close::PROTOCOL_ERROR.into(),
+        },
+        _ => End::Gone(ABNORMAL),
+    }
+}

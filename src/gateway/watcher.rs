@@ -1,0 +1,96 @@
+//! A watcher's session: the newest snapshot at once, then each change. What a slow reader missed is never sent: one frame
+//! says everything.
+
+use std::sync::Arc;
+
+use tokio::{sync::watch, time::sleep};
+
+use super::{session::Session, socket::End};
+use crate::{
+    hub::{AvailabilityNews, DashboardNews},
+    protocol::{Encoded, ErrorCode, history},
+};
+
+/// Something that watchers are sent.
+trait News: Send + Sync + 'static {
+    fn frame(&self) -> Encoded;
+}
+
+impl News for AvailabilityNews {
+    fn frame(&self) -> Encoded {
+        self.frame()
+    }
+}
+
+impl News for DashboardNews {
+    fn frame(&self) -> Encoded {
+        self.frame()
+    }
+}
+
+/// Runs a customer's session until it ends.
+pub(super) async fn run_availability(session: Session) {
+    let news = session.gateway.hub.watch_availability();
+    run(session, news, false).await;
+}
+
+/// Runs a dashboard's session until it ends.
+pub(super) async fn run_dashboard(session: Session) {
+    let news = session.gateway.hub.watch_dashboard();
+    session.gateway.presence.want_dashboard();
+    run(session, news, true).await;
+}
+
+async fn run<N: News>(mut session: Session, mut news: watch::Receiver<Option<Arc<N>>>, with_history: bool) {
+    let end = match watch(&mut session, &mut news, with_history).await {
+        Ok(never) => match never {},
+        Err(end) => end,
+    };
+    session.end(end).await;
+}
+
+async fn watch<N: News>(
+    session: &mut Session,
+    news: &mut watch::Receiver<Option<Arc<N>>>,
+    mut with_history: bool,
+) -> Result<std::convert::Infallible, End> {
+    session.silence = Some(session.gateway.settings.max_silence);
+    session.welcome().await?;
+    let mut timer = std::pin::pin!(sleep(session.gateway.settings.heartbeat_interval));
+    loop {
+        session.orders().await?;
+        session.arm(timer.as_mut());
+        tokio::select! {
+            biased;
+            () = session.registration.woken() => {}
+            Ok(()) = news.changed() => {
+                let newest = news.borrow_and_update().clone();
+                if let Some(newest) = newest {
+                    session.send(newest.frame()).await?;
+                    if std::mem::take(&mut with_history) {
+                        let points = Box::pin(session.gateway.presence.history()).await;
+                        session.send(history(&points)).await?;
+                    }
+                }
+            }
+            message = session.socket.next() => {
+                let message = message?;
+                session.registration.heard(session.gateway.hub.now_ms());
+                if let Some(command) = session.take(message).await? {
+                    let text = "a watcher only watches: send ping or refresh";
+                    session.send_error(command.id.as_deref(), ErrorCode::Forbidden, text).await?;
+                }
+            }
+            () = timer.as_mut() => {
+                session.on_timer().await?;
+                if session.fell_silent() {
+                    // The same snapshot, newly confirmed: a browser sees no pings.
+                    let newest = news.borrow().clone();
+                    if let Some(newest) = newest {
+                        session.send(newest.frame()).await?;
+                    }
+                }
+            }
+        }
+    }
+}
