@@ -18,6 +18,7 @@
 //! The rule: an arrow points inwards only, edges never import each other or a back end, and only the composition root
 //! names a concrete one. `tests/it/tidy.rs` holds the table and fails when it is broken.
 
+pub mod api;
 pub mod app;
 pub mod auth;
 pub mod cli;

@@ -167,9 +167,14 @@ impl Session {
         Ok(())
     }
 
-    /// Whether nothing was sent for so long that a watcher should hear that we live.
-    pub(super) fn fell_silent(&self) -> bool {
-        self.silence.is_some_and(|silence| self.gateway.hub.now_ms() >= self.sent_ms + silence.as_millis() as u64)
+    /// Whether nothing was sent for so long that a watcher should hear that we live. Asking begins the time anew.
+    pub(super) fn fell_silent(&mut self) -> bool {
+        let now = self.gateway.hub.now_ms();
+        let silent = self.silence.is_some_and(|silence| now >= self.sent_ms + silence.as_millis() as u64);
+        if silent {
+            self.sent_ms = now;
+        }
+        silent
     }
 
     /// One message of the client: paced, understood and, where every session answers alike, answered. What is left is for

@@ -20,7 +20,7 @@ use std::{
 };
 
 use dashmap::{DashMap, mapref::entry::Entry};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 pub use connection::{Connection, Registration};
@@ -74,6 +74,7 @@ pub struct Hub {
     dashboard: watch::Sender<Option<Arc<DashboardNews>>>,
     /// 0 until this node is leaving.
     drain_ms: AtomicU64,
+    drain_begins: Notify,
 }
 
 impl Hub {
@@ -89,6 +90,7 @@ impl Hub {
             availability: watch::Sender::new(None),
             dashboard: watch::Sender::new(None),
             drain_ms: AtomicU64::new(0),
+            drain_begins: Notify::new(),
         }
     }
 
@@ -313,8 +315,17 @@ impl Hub {
     /// `spread`, and closes then.
     pub fn begin_drain(&self, spread: Duration) {
         self.drain_ms.store(spread.as_millis().max(1) as u64, Relaxed);
+        self.drain_begins.notify_waiters();
         for of_subject in &self.holders {
             of_subject.iter().for_each(|connection| connection.wake());
+        }
+    }
+
+    /// Completes when this node begins to leave.
+    pub async fn drained(&self) {
+        let begins = self.drain_begins.notified();
+        if self.draining_ms().is_none() {
+            begins.await;
         }
     }
 

@@ -36,7 +36,7 @@ pub use error::PresenceError;
 pub use explain::Explanation;
 pub use seed::ReseedReport;
 pub use silence::Swept;
-pub use views::{Answer, Check, ListFilter, ListPage, MitraState, MitraView, Overview, Readiness};
+pub use views::{Answer, Check, ListFilter, ListPage, MitraState, MitraView, Overview, Readiness, UnknownState};
 
 use crate::{
     domain::{MitraId, Mode, NodeId, NodeRecord},

@@ -1,0 +1,103 @@
+//! Errors to status in one place, and bodies that are read strictly.
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{FromRequest, FromRequestParts, Path, Query, Request, rejection::JsonRejection},
+    response::{IntoResponse, Response},
+};
+use http::{StatusCode, request::Parts};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    presence::PresenceError,
+    protocol::{ErrorCode, Problem},
+};
+
+/// Why a call was not answered with what it asked for.
+#[derive(Debug)]
+pub struct ApiError(Problem);
+
+impl From<Problem> for ApiError {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl From<PresenceError> for ApiError {
+    fn from(error: PresenceError) -> Self {
+        let code = match error {
+            PresenceError::UnknownMitra => ErrorCode::UnknownMitra,
+            PresenceError::Deactivated => ErrorCode::Deactivated,
+            PresenceError::Revoked => ErrorCode::Revoked,
+            PresenceError::Invalid(_) => ErrorCode::BadRequest,
+            PresenceError::Unavailable(_) => ErrorCode::Unavailable,
+        };
+        Self(Problem::new(code, error.to_string()))
+    }
+}
+
+impl ApiError {
+    /// A request that is wrong in itself; the text says how to put it right.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self(Problem::new(ErrorCode::BadRequest, detail))
+    }
+
+    /// A mitra asks for itself and is not there: its token is of no use here, the path is.
+    pub fn of_own(error: PresenceError) -> Self {
+        let unknown = error == PresenceError::UnknownMitra;
+        let Self(problem) = error.into();
+        Self(if unknown { problem.with_status(StatusCode::FORBIDDEN) } else { problem })
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.0.into_http().map(Body::from)
+    }
+}
+
+/// A JSON body: at most the configured bytes, JSON by its own word, no field that is not known.
+pub struct Strict<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Strict<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        match Json::<T>::from_request(request, state).await {
+            Ok(Json(body)) => Ok(Self(body)),
+            Err(JsonRejection::BytesRejection(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                Err(Problem::new(ErrorCode::TooLarge, "the body is larger than this server takes").into())
+            }
+            Err(error) => Err(ApiError::bad_request(error.body_text())),
+        }
+    }
+}
+
+/// A UUID (or name) in the path.
+pub struct InPath<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(value) = Path::<T>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| ApiError::bad_request(format!("the path is wrong: {}", error.body_text())))?;
+        Ok(Self(value))
+    }
+}
+
+/// The query, without unknown keys.
+pub struct InQuery<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for InQuery<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Query(value) = Query::<T>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| ApiError::bad_request(format!("the query is wrong: {}", error.body_text())))?;
+        Ok(Self(value))
+    }
+}

@@ -1,0 +1,24 @@
+//! For load balancers and supervisors; no token.
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use serde_json::json;
+
+use super::Api;
+
+/// The process lives.
+pub async fn livez() -> Response {
+    Json(json!({ "status": "ok", "checks": [] })).into_response()
+}
+
+/// This node should be given traffic.
+pub async fn readyz(State(api): State<Api>) -> Response {
+    let readiness = api.presence.readiness();
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let word = if readiness.ready { "ready" } else { "not_ready" };
+    (status, Json(json!({ "status": word, "checks": readiness.checks }))).into_response()
+}

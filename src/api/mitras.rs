@@ -1,0 +1,163 @@
+//! Mitras as operators and services manage them.
+
+use axum::{Json, extract::State};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    Api, ApiError,
+    answer::{InPath, InQuery, Strict},
+    caller::{Caller, READERS},
+};
+use crate::{
+    domain::{Cause, MitraId, Role, Source},
+    presence::{Explanation, ListFilter, MitraView},
+    protocol::{StatusBody, timestamp},
+};
+
+const DEFAULT_LIMIT: u32 = 50;
+const MAX_LIMIT: u32 = 200;
+const MAX_TEXT: usize = 200;
+const MAX_SESSIONS: u32 = 1_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    state: Option<String>,
+    search: Option<String>,
+    cursor: Option<String>,
+    limit: Option<u32>,
+}
+
+#[derive(Serialize)]
+pub struct Page {
+    mitras: Vec<Mitra>,
+    next_cursor: Option<String>,
+    as_of: String,
+    source: Source,
+    stale: bool,
+}
+
+#[derive(Serialize)]
+pub struct Mitra {
+    mitra_id: MitraId,
+    display_name: String,
+    reachable: bool,
+    available: bool,
+    online: bool,
+    active: bool,
+    sessions: u32,
+    max_sessions: u32,
+    heartbeat_age_ms: Option<u64>,
+}
+
+impl From<MitraView> for Mitra {
+    fn from(view: MitraView) -> Self {
+        let judged = view.reachability();
+        Self {
+            mitra_id: view.change.mitra_id,
+            reachable: judged.reachable,
+            available: judged.available,
+            online: view.change.online,
+            active: view.change.active,
+            sessions: view.change.sessions,
+            max_sessions: view.change.max_sessions,
+            heartbeat_age_ms: view.heartbeat_age.map(|age| age.as_millis() as u64),
+            display_name: view.display_name.unwrap_or_default(),
+        }
+    }
+}
+
+pub async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    InQuery(query): InQuery<ListQuery>,
+) -> Result<Json<Page>, ApiError> {
+    caller.signed_in(&api, &READERS).await?;
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(ApiError::bad_request(format!("`limit` is from 1 to {MAX_LIMIT}")));
+    }
+    let state = query.state.as_deref().map(str::parse).transpose().map_err(|error| match error {
+        crate::presence::UnknownState => ApiError::bad_request(error.to_string()),
+    })?;
+    let after = query.cursor.as_deref().map(read_cursor).transpose()?;
+    let search = query.search.filter(|text| !text.is_empty());
+    if search.as_ref().is_some_and(|text| text.chars().count() > MAX_TEXT) {
+        return Err(ApiError::bad_request(format!("`search` has at most {MAX_TEXT} characters")));
+    }
+    let page = api.presence.list(ListFilter { state, search, after, limit }).await?;
+    Ok(Json(Page {
+        mitras: page.mitras.into_iter().map(Into::into).collect(),
+        next_cursor: page.next.map(|id| BASE64_URL_SAFE_NO_PAD.encode(id.0.as_bytes())),
+        as_of: timestamp(page.as_of),
+        source: page.source,
+        stale: page.stale,
+    }))
+}
+
+fn read_cursor(cursor: &str) -> Result<MitraId, ApiError> {
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).ok();
+    bytes
+        .and_then(|bytes| Uuid::from_slice(&bytes).ok())
+        .map(MitraId)
+        .ok_or_else(|| ApiError::bad_request("`cursor` is not one that this server gave: begin without one"))
+}
+
+pub async fn explain(
+    State(api): State<Api>,
+    caller: Caller,
+    InPath(id): InPath<Uuid>,
+) -> Result<Json<Explanation>, ApiError> {
+    caller.signed_in(&api, &READERS).await?;
+    Ok(Json(api.presence.explain(MitraId(id)).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Put {
+    display_name: String,
+    max_sessions: Option<u32>,
+}
+
+pub async fn put(
+    State(api): State<Api>,
+    caller: Caller,
+    InPath(id): InPath<Uuid>,
+    Strict(body): Strict<Put>,
+) -> Result<Json<Mitra>, ApiError> {
+    caller.signed_in(&api, &[Role::Service]).await?;
+    let name = body.display_name.trim();
+    if name.is_empty() || name.chars().count() > MAX_TEXT {
+        return Err(ApiError::bad_request(format!("`display_name` has 1 to {MAX_TEXT} characters")));
+    }
+    if body.max_sessions.is_some_and(|max| max > MAX_SESSIONS) {
+        return Err(ApiError::bad_request(format!("`max_sessions` is from 0 to {MAX_SESSIONS}")));
+    }
+    let view = api.presence.put_mitra(MitraId(id), name, body.max_sessions, caller.actor()).await?;
+    Ok(Json(view.into()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetActive {
+    is_active: bool,
+    reason: Option<String>,
+}
+
+pub async fn set_active(
+    State(api): State<Api>,
+    caller: Caller,
+    InPath(id): InPath<Uuid>,
+    Strict(body): Strict<SetActive>,
+) -> Result<Json<StatusBody>, ApiError> {
+    caller.signed_in(&api, &[Role::Service, Role::Dashboard]).await?;
+    let reason = body.reason.unwrap_or_else(|| "command".to_owned());
+    if reason.chars().count() > MAX_TEXT {
+        return Err(ApiError::bad_request(format!("`reason` has at most {MAX_TEXT} characters")));
+    }
+    let cause = Cause::new(caller.actor(), reason);
+    let change = api.presence.set_active(MitraId(id), body.is_active, cause).await?;
+    Ok(Json(StatusBody::new(&change, false)))
+}

@@ -1,0 +1,57 @@
+//! The availability as server-sent events, for those who can read a stream and hold no socket.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    extract::State,
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use chrono::Utc;
+use futures_util::{StreamExt, stream};
+use http::{HeaderValue, header};
+use tokio::time::sleep;
+
+use super::{
+    Api, ApiError,
+    caller::{Caller, WATCHERS},
+};
+use crate::hub::AvailabilityNews;
+
+pub async fn get(State(api): State<Api>, caller: Caller) -> Result<Response, ApiError> {
+    caller.must_be(&WATCHERS)?;
+    let newest = api.presence.hub().watch_availability();
+    let life = caller.0.expires_at.signed_duration_since(Utc::now()).to_std().unwrap_or(Duration::ZERO);
+    let lifecycle = api.lifecycle.clone();
+    let presence = Arc::clone(&api.presence);
+    let ends = async move {
+        tokio::select! {
+            () = sleep(life) => {}
+            () = lifecycle.stopped() => {}
+            () = presence.hub().drained() => {}
+        }
+    };
+    let events = stream::unfold(newest, |mut newest| async move {
+        loop {
+            newest.changed().await.ok()?;
+            let news = newest.borrow_and_update().clone();
+            if let Some(news) = news {
+                return Some((Ok::<_, Infallible>(event(&news)), newest));
+            }
+        }
+    })
+    .take_until(ends);
+    let keep_alive = KeepAlive::new().interval(api.settings.sse_comment_interval);
+    let mut response = Sse::new(events).keep_alive(keep_alive).into_response();
+    // nginx would hold events back otherwise.
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+fn event(news: &AvailabilityNews) -> Event {
+    let snapshot = news.snapshot();
+    Event::default().id(format!("{}-{}", snapshot.epoch, snapshot.version)).data(news.body_text())
+}
