@@ -9,8 +9,17 @@ end
 local records = call('HMGET', K_MITRAS, unpack(ids))
 local liveness = call('ZMSCORE', K_LIVENESS, unpack(ids))
 local known = {}
-for position = 1, #ids do
-  known[#known + 1] = records[position] or ''
-  known[#known + 1] = liveness[position] or ''
+for position, id in ipairs(ids) do
+  local record = records[position]
+  if not record then
+    -- Not ours, but another program may have put it where others read: known with the oldest fence there is, so that it
+    -- can be forgotten or overwritten.
+    local online, deactivated = call('SISMEMBER', K_ONLINE, id) == 1, call('SISMEMBER', K_DEACTIVATED, id) == 1
+    if online or deactivated or liveness[position] or call('ZSCORE', K_AVAILABLE, id) then
+      record = (deactivated and (online and 'x' or 'd') or (online and 'o' or 'f')) .. ':0:0:0:0:0'
+    end
+  end
+  known[position * 2 - 1] = record or ''
+  known[position * 2] = liveness[position] or ''
 end
 return { now, known }
