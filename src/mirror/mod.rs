@@ -20,6 +20,7 @@ use crate::domain::{
     AvailablePage, ControlMessage, Counts, Fence, MitraId, MitraRow, NodeRecord, Snapshot, Source, StatusReason,
 };
 
+pub mod memory;
 pub mod valkey;
 
 /// The most writes, beats or ids one call takes.
