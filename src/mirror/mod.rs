@@ -8,6 +8,7 @@
 //! a deadline and fails with [`MirrorError`], never with an empty answer.
 
 pub mod memory;
+pub mod valkey;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,9 +20,6 @@ use tokio::sync::broadcast;
 use crate::domain::{
     AvailablePage, ControlMessage, Counts, Fence, MitraId, MitraRow, NodeRecord, Snapshot, Source, StatusReason,
 };
-
-pub mod memory;
-pub mod valkey;
 
 /// The most writes, beats or ids one call takes.
 pub const BATCH: usize = 1_000;
