@@ -8,6 +8,7 @@
 //! a deadline and fails with [`MirrorError`], never with an empty answer.
 
 pub mod memory;
+pub mod valkey;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,6 +20,13 @@ use tokio::sync::broadcast;
 use crate::domain::{
     AvailablePage, ControlMessage, Counts, Fence, MitraId, MitraRow, NodeRecord, Snapshot, Source, StatusReason,
 };
+
+/// The most writes, beats or ids one call takes.
+pub const BATCH: usize = 1_000;
+/// How many events may wait for a receiver before it is told that it lagged.
+pub const EVENT_QUEUE: usize = 4_096;
+/// A node whose record is older than this is taken for dead.
+pub const NODE_LIFE: Duration = Duration::from_secs(10);
 
 /// The mirror did not answer in time, or not with what was asked. Never evidence that something is absent.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -160,6 +168,8 @@ pub enum MirrorEvent {
     Connected,
     /// The connection was lost.
     Disconnected,
+    /// Messages may have been missed (the listening connection is new, or it lagged): read the snapshot afresh.
+    Missed,
 }
 
 /// Liveness and the snapshot.
@@ -225,6 +235,9 @@ pub trait Mirror: Send + Sync + 'static {
 
     /// The last hour at 10 s, oldest first.
     async fn history(&self) -> Result<Vec<HistoryPoint>, MirrorError>;
+
+    /// The node's own probe did not come back: replaces the listening connection. [`MirrorEvent::Missed`] follows.
+    async fn resubscribe(&self) {}
 
     /// Ends connections and takes the node's record away; nothing may be called after.
     async fn close(&self);

@@ -46,7 +46,7 @@ impl Presence {
                     Ok(MirrorEvent::Control(message)) => self.heed(message).await,
                     // Every return goes through rebuilding: writes made meanwhile are not in the mirror.
                     Ok(MirrorEvent::Connected) => if self.mode() != Mode::Rebuilding { self.verdict(self.gate.distrust()) },
-                    Ok(MirrorEvent::Disconnected) => self.look().await,
+                    Ok(MirrorEvent::Disconnected | MirrorEvent::Missed) => self.look().await,
                     Err(RecvError::Lagged(missed)) => {
                         self.metrics.watch_skipped(missed);
                         self.look().await;

@@ -1,12 +1,15 @@
-//! The mirror inside this process: one node, nothing installed, the same rules as Valkey's scripts.
+//! The mirror of a single node, in its own memory: no server to run, gone with the process.
 //!
-//! All state stands behind one short lock; no method waits while holding it. Time is given by a clock of the caller's, so
-//! that tests move it. Only `app` constructs this.
+//! It means the same as the one in Valkey and passes the same suite. `roll.rs` knows who is there, `publishing.rs` when
+//! a count is told; this module puts both under one lock, that is never held across a wait. It is chosen by the
+//! composition root when no Valkey is configured, and then only one node may run.
 
-mod index;
-mod state;
+mod publishing;
+mod roll;
 
 use std::{
+    collections::BTreeMap,
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -15,49 +18,75 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
-use super::{
-    ApplyReport, Beat, BeatReport, Claimed, Entry, HistoryPoint, Mirror, MirrorError, MirrorEvent, MirrorSettings,
-    Pulse, Write,
+use self::{publishing::Publishing, roll::Roll};
+use crate::{
+    domain::{
+        AvailableMitra, AvailablePage, ControlMessage, Counts, Fence, MitraId, NodeId, NodeRecord, Snapshot, Source,
+        StatusChange,
+    },
+    mirror::{
+        Applied, ApplyReport, Beat, BeatReport, Claimed, EVENT_QUEUE, Entry, HistoryPoint, Mirror, MirrorError,
+        MirrorEvent, MirrorSettings, NODE_LIFE, Pulse, Write,
+    },
 };
-use crate::domain::{AvailablePage, ControlMessage, Counts, Fence, MitraId, NodeRecord, Snapshot, Source};
-use state::State;
 
-/// Events that a slow receiver may fall behind before it is told that it lags.
-const EVENTS: usize = 4_096;
-
-/// Milliseconds since 1970.
+/// The mirror's milliseconds since 1970. Injected, so that tests move it.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// The mirror inside this process.
+struct State {
+    roll: Roll,
+    publishing: Publishing,
+    /// By node: when it was written, and what.
+    nodes: BTreeMap<NodeId, (u64, NodeRecord)>,
+}
+
+/// See the module.
 pub struct MemoryMirror {
-    state: Mutex<State>,
     clock: Clock,
     events: broadcast::Sender<MirrorEvent>,
+    state: Mutex<State>,
+}
+
+impl fmt::Debug for MemoryMirror {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryMirror").finish_non_exhaustive()
+    }
 }
 
 impl MemoryMirror {
-    /// An empty mirror on the system's clock. It has no epoch until it is seeded.
+    /// An empty mirror on the system's clock.
     pub fn new(settings: MirrorSettings) -> Self {
-        let system = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-        Self::with_clock(settings, Arc::new(system))
+        Self::with_clock(settings, Arc::new(system_ms))
     }
 
-    /// An empty mirror on a given clock.
+    /// An empty mirror on a clock of the caller's.
     pub fn with_clock(settings: MirrorSettings, clock: Clock) -> Self {
-        Self { state: Mutex::new(State::new(settings)), clock, events: broadcast::Sender::new(EVENTS) }
+        let (events, _) = broadcast::channel(EVENT_QUEUE);
+        let state = State {
+            roll: Roll::new(settings.suspect_after),
+            publishing: Publishing::new(&settings),
+            nodes: BTreeMap::new(),
+        };
+        Self { clock, events, state: Mutex::new(state) }
     }
 
-    /// Runs one "script": nothing else happens in between, and what it says is sent in the order it was said.
-    fn script<T>(&self, work: impl FnOnce(&mut State, u64) -> T) -> (T, Pulse) {
+    /// Does one thing at one moment, then counts and publishes, all under the lock: news leave in order.
+    fn at_once<T>(&self, act: impl FnOnce(&mut State, u64) -> T) -> (T, Pulse) {
         let mut state = self.state.lock();
         let now_ms = (self.clock)();
-        let value = work(&mut state, now_ms);
-        let pulse = state.pulse(now_ms);
-        for event in state.said.drain(..) {
-            // Nobody listening is no error.
-            let _unheard = self.events.send(event);
+        state.roll.advance(now_ms);
+        let result = act(&mut state, now_ms);
+        let State { roll, publishing, .. } = &mut *state;
+        let outcome = publishing.pulse(roll.available(), roll.online(), now_ms);
+        if let Some(snapshot) = outcome.news {
+            self.send(MirrorEvent::Snapshot(snapshot));
         }
-        (value, pulse)
+        (result, outcome.pulse)
+    }
+
+    fn send(&self, event: MirrorEvent) {
+        // Nobody listening is nobody's loss.
+        drop(self.events.send(event));
     }
 }
 
@@ -72,82 +101,126 @@ impl Mirror for MemoryMirror {
     }
 
     async fn apply(&self, writes: &[Write]) -> Result<ApplyReport, MirrorError> {
-        let (outcomes, pulse) =
-            self.script(|state, now| writes.iter().map(|write| state.apply(write, now)).collect::<Vec<_>>());
+        let (outcomes, pulse) = self.at_once(|state, now_ms| {
+            let mut apply = |Write { row, heartbeat_age, announce }: &Write| {
+                let outcome = state.roll.apply(row, *heartbeat_age, now_ms);
+                if let (Applied::Changed, Some(reason)) = (outcome, announce) {
+                    let change = StatusChange::of(row, *reason);
+                    self.send(MirrorEvent::Control(ControlMessage::Status(change)));
+                }
+                outcome
+            };
+            writes.iter().map(&mut apply).collect()
+        });
         Ok(ApplyReport { outcomes, pulse })
     }
 
     async fn beat(&self, beats: &[Beat]) -> Result<BeatReport, MirrorError> {
         let (refused, pulse) =
-            self.script(|state, now| beats.iter().filter_map(|beat| state.beat(beat, now)).collect::<Vec<_>>());
+            self.at_once(|state, now_ms| beats.iter().filter_map(|beat| state.roll.beat(beat, now_ms).err()).collect());
         Ok(BeatReport { refused, pulse })
     }
 
     async fn tick(&self) -> Result<Pulse, MirrorError> {
-        Ok(self.script(|_, _| ()).1)
+        Ok(self.at_once(|_, _| ()).1)
     }
 
     async fn counts(&self) -> Result<(Counts, Pulse), MirrorError> {
-        Ok(self.script(State::counts))
+        Ok(self.at_once(|State { roll, .. }, _| Counts {
+            online: roll.online(),
+            reachable: roll.reachable(),
+            available: roll.available(),
+            busy: roll.reachable() - roll.available(),
+            suspect: roll.suspect(),
+            deactivated: roll.deactivated(),
+            ..Counts::default()
+        }))
     }
 
     async fn find_available(&self, limit: u32) -> Result<(AvailablePage, Pulse), MirrorError> {
-        Ok(self.script(|state, now| state.find_available(limit as usize, now)))
+        Ok(self.at_once(|State { roll, .. }, now_ms| {
+            let found = roll.find(limit as usize, rand::random::<u32>() as usize, now_ms);
+            let mitras = found.into_iter().map(|entry| AvailableMitra {
+                id: entry.id,
+                sessions: entry.sessions,
+                max_sessions: entry.max_sessions,
+                heartbeat_age: entry.heartbeat_age.unwrap_or_default(),
+            });
+            AvailablePage { mitras: mitras.collect(), total: roll.available() }
+        }))
     }
 
     async fn entries(&self, ids: &[MitraId]) -> Result<Vec<Option<Entry>>, MirrorError> {
-        let (state, now) = (self.state.lock(), (self.clock)());
-        Ok(ids.iter().map(|id| state.entry(*id, now)).collect())
+        Ok(self.at_once(|state, now_ms| ids.iter().map(|id| state.roll.entry(*id, now_ms)).collect()).0)
     }
 
     async fn is_deactivated(&self, id: MitraId) -> Result<bool, MirrorError> {
-        Ok(self.state.lock().is_deactivated(id))
+        Ok(self.state.lock().roll.is_deactivated(id))
     }
 
     async fn cached_snapshot(&self) -> Result<Option<Snapshot>, MirrorError> {
-        Ok(self.script(|_, _| ()).1.snapshot)
+        Ok(self.state.lock().publishing.cached((self.clock)()))
     }
 
     async fn count_silent(&self, silent_for: Duration) -> Result<u64, MirrorError> {
-        Ok(self.script(|state, now| state.count_silent(silent_for, now)).0)
+        Ok(self.at_once(|state, now_ms| state.roll.count_silent(silent_for, now_ms)).0)
     }
 
     async fn claim_silent(&self, silent_for: Duration, limit: u32) -> Result<Vec<Claimed>, MirrorError> {
-        Ok(self.script(|state, now| state.claim_silent(silent_for, limit as usize, now)).0)
+        let random = rand::random::<u32>() as usize;
+        Ok(self.at_once(|state, now_ms| state.roll.claim(silent_for, limit as usize, random, now_ms)).0)
     }
 
     async fn unclaim(&self, claimed: &[Claimed]) -> Result<(), MirrorError> {
-        self.script(|state, _| claimed.iter().for_each(|one| state.unclaim(one)));
+        self.at_once(|state, now_ms| claimed.iter().for_each(|claim| state.roll.unclaim(claim, now_ms)));
         Ok(())
     }
 
     async fn known(&self, cursor: u64) -> Result<(u64, Vec<MitraId>), MirrorError> {
-        Ok(self.state.lock().known(cursor))
+        Ok(self.state.lock().roll.page(cursor))
     }
 
     async fn forget(&self, ids: &[(MitraId, Fence)]) -> Result<u64, MirrorError> {
-        Ok(self.script(|state, _| ids.iter().filter(|(id, seen)| state.forget(*id, *seen)).count() as u64).0)
+        let (removed, _) = self.at_once(|state, now_ms| {
+            ids.iter().filter(|(id, seen)| state.roll.forget(*id, *seen, now_ms)).count() as u64
+        });
+        Ok(removed)
     }
 
     async fn open_epoch(&self) -> Result<Arc<str>, MirrorError> {
-        Ok(self.script(|state, _| state.open_epoch()).0)
+        let candidate = Arc::from(uuid::Uuid::new_v4().simple().to_string());
+        Ok(self.at_once(|state, _| state.publishing.open(candidate)).0)
     }
 
     async fn tell(&self, message: &ControlMessage) -> Result<(), MirrorError> {
-        self.script(|state, _| state.said.push(MirrorEvent::Control(message.clone())));
+        self.send(MirrorEvent::Control(message.clone()));
         Ok(())
     }
 
     async fn report_node(&self, record: &NodeRecord) -> Result<Vec<NodeRecord>, MirrorError> {
-        // There is only one node.
-        Ok(vec![record.clone()])
+        let now_ms = (self.clock)();
+        let nodes = &mut self.state.lock().nodes;
+        nodes.insert(record.node_id.clone(), (now_ms, record.clone()));
+        // One from the future can only be left over from before the clock was set back.
+        nodes.retain(|_, (at_ms, _)| now_ms.abs_diff(*at_ms) <= NODE_LIFE.as_millis() as u64);
+        let seen = |(at_ms, record): &(u64, NodeRecord)| NodeRecord {
+            seen_ms: now_ms.saturating_sub(*at_ms),
+            ..record.clone()
+        };
+        Ok(nodes.values().map(seen).collect())
     }
 
     async fn history(&self) -> Result<Vec<HistoryPoint>, MirrorError> {
-        Ok(self.state.lock().history())
+        Ok(self.state.lock().publishing.history())
     }
 
-    async fn close(&self) {}
+    async fn close(&self) {
+        self.state.lock().nodes.clear();
+    }
+}
+
+fn system_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

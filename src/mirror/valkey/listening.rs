@@ -1,0 +1,174 @@
+//! The tasks behind the mirror: they keep both connections dialled and turn what arrives into events.
+
+use std::time::Duration;
+
+use fred::{
+    clients::SubscriberClient,
+    interfaces::{ClientLike, EventInterface, PubsubInterface},
+    types::Message,
+};
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{connection, reply};
+use crate::{domain::ControlMessage, mirror::MirrorEvent};
+
+/// How long a peer may take to say goodbye.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// Pause before a connection's task that ended for good is started anew.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+/// How often the listening connection is asked whether it is there.
+const LISTENER_CHECK: Duration = Duration::from_secs(1);
+/// Every so many checks it subscribes again, which changes nothing where all is well.
+const CHECKS_PER_SUBSCRIPTION: u32 = 10;
+
+/// Keeps a client dialled and tells of every loss and every return, until `stop`.
+///
+/// `renewals` yields a future that resolves when the connection should be replaced.
+pub(super) async fn keep_connected<C, R, F>(
+    client: C,
+    stop: CancellationToken,
+    connected: watch::Sender<bool>,
+    mut renewals: R,
+    mut on_change: impl FnMut(bool),
+) where
+    C: EventInterface,
+    R: FnMut() -> F,
+    F: Future<Output = ()>,
+{
+    let mut errors = client.error_rx();
+    let mut connects = client.reconnect_rx();
+    let mut driver = client.connect();
+    let mut renewal = Box::pin(renewals());
+    loop {
+        tokio::select! {
+            // Losses before returns: when both wait, the return is the newer.
+            biased;
+            () = stop.cancelled() => break,
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) = errors.recv() => {
+                if connected.send_replace(false) {
+                    on_change(false);
+                }
+            }
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) = connects.recv() => {
+                // Told when the socket stands; the client takes commands a moment later.
+                let ready = tokio::time::timeout(LISTENER_CHECK, client.wait_for_connect()).await;
+                if matches!(ready, Ok(Ok(()))) {
+                    connected.send_replace(true);
+                    on_change(true);
+                }
+            }
+            () = &mut renewal => {
+                renewal.set(renewals());
+                connection::reconnect(&client);
+            }
+            _ = &mut driver => {
+                // Ends only on errors that the client takes for final; nothing is final here.
+                if connected.send_replace(false) {
+                    on_change(false);
+                }
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = tokio::time::sleep(RESTART_PAUSE) => driver = client.connect(),
+                }
+            }
+        }
+    }
+    let _ = tokio::time::timeout(FAREWELL, client.quit()).await;
+    driver.abort();
+}
+
+/// Subscribes after every connect, and makes sure that the connection which only listens still hears.
+pub(super) async fn keep_subscribed(
+    subscriber: SubscriberClient,
+    channels: [String; 2],
+    events: broadcast::Sender<MirrorEvent>,
+    mut connected: watch::Receiver<bool>,
+    stop: CancellationToken,
+) {
+    let listen = async {
+        loop {
+            if connected.wait_for(|connected| *connected).await.is_err() {
+                return;
+            }
+            connected.mark_unchanged();
+            if !subscribed(&subscriber, &channels).await {
+                connection::reconnect(&subscriber);
+                tokio::time::sleep(LISTENER_CHECK).await;
+                continue;
+            }
+            // Whatever was published before this moment was not heard.
+            let _ = events.send(MirrorEvent::Missed);
+            for check in 1.. {
+                tokio::select! {
+                    _ = connected.changed() => break,
+                    () = tokio::time::sleep(LISTENER_CHECK) => {}
+                }
+                let well = if check % CHECKS_PER_SUBSCRIPTION == 0 {
+                    subscribed(&subscriber, &channels).await
+                } else {
+                    answers(&subscriber).await
+                };
+                if !well && *connected.borrow() {
+                    connection::reconnect(&subscriber);
+                    break;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = listen => {}
+    }
+}
+
+async fn answers(subscriber: &SubscriberClient) -> bool {
+    subscriber.ping::<String>(None).await.is_ok()
+}
+
+/// A subscription is not answered in order, a ping is: once it is answered, the subscription stands.
+async fn subscribed(subscriber: &SubscriberClient, channels: &[String; 2]) -> bool {
+    subscriber.subscribe(channels.to_vec()).await.is_ok() && answers(subscriber).await
+}
+
+/// Passes messages on as events; what cannot be read is skipped.
+pub(super) async fn forward(
+    subscriber: SubscriberClient,
+    channels: [String; 2],
+    events: broadcast::Sender<MirrorEvent>,
+    stop: CancellationToken,
+) {
+    let [snapshots, control] = channels;
+    let mut messages = subscriber.message_rx();
+    loop {
+        let message = tokio::select! {
+            () = stop.cancelled() => return,
+            message = messages.recv() => message,
+        };
+        match message {
+            Ok(Message { channel, value, .. }) => {
+                let text = value.as_str().unwrap_or_default();
+                let event = if *channel == *snapshots {
+                    reply::snapshot(&text).map(MirrorEvent::Snapshot)
+                } else if *channel == *control {
+                    serde_json::from_str::<ControlMessage>(&text).ok().map(MirrorEvent::Control)
+                } else {
+                    None
+                };
+                match event {
+                    // Nobody listening is nobody's loss.
+                    Some(event) => drop(events.send(event)),
+                    None => tracing::debug!(channel = &*channel, "skipped a message that is not ours"),
+                }
+            }
+            Err(broadcast::error::RecvError::Lagged(_)) => drop(events.send(MirrorEvent::Missed)),
+            // The client was closed; after a restart of its task it uses the same channel.
+            Err(broadcast::error::RecvError::Closed) => {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(RESTART_PAUSE) => messages = subscriber.message_rx(),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+-- Compares each row with what is known, by fence, and applies it: older never wins, equal is compared and repaired.
+-- KEYS per row: heartbeat, capacity. ARGV per row: id, generation, revision, online_epoch, active, online, sessions,
+-- max_sessions, age of the heartbeat in ms or '', announcement or ''.
+-- Answers {pulse, outcomes}; an outcome is 'changed', 'same' or 'generation:revision' of what is newer.
+local ROW_ARGS = 10
+local rows = (#KEYS - FIXED_KEYS) / 2
+if rows == 0 then
+  return { pulse(), {} }
+end
+
+local ids = {}
+for row = 1, rows do
+  ids[row] = ARGV[FIXED_ARGS + (row - 1) * ROW_ARGS + 1]
+end
+local records = call('HMGET', K_MITRAS, unpack(ids))
+local was_online = call('SMISMEMBER', K_ONLINE, unpack(ids))
+local was_deactivated = call('SMISMEMBER', K_DEACTIVATED, unpack(ids))
+local liveness = call('ZMSCORE', K_LIVENESS, unpack(ids))
+local availability = call('ZMSCORE', K_AVAILABLE, unpack(ids))
+local values = call('MGET', unpack(KEYS, FIXED_KEYS + 1))
+
+-- Writes are gathered, so that a batch costs one call per command and structure.
+local gathered = {}
+local function gather(command, key)
+  local name = command .. ' ' .. key
+  local arguments = gathered[name]
+  if not arguments then
+    arguments = key == '' and { command } or { command, key }
+    gathered[name] = arguments
+    gathered[#gathered + 1] = arguments
+  end
+  return arguments
+end
+local function add(command, key, first, second)
+  local arguments = gather(command, key)
+  arguments[#arguments + 1] = first
+  arguments[#arguments + 1] = second
+end
+
+local outcomes = {}
+for row = 1, rows do
+  local first = FIXED_ARGS + (row - 1) * ROW_ARGS
+  local id, generation, revision, online_epoch = ids[row], ARGV[first + 2], ARGV[first + 3], ARGV[first + 4]
+  local active, online = ARGV[first + 5] == '1', ARGV[first + 6] == '1'
+  local sessions, max_sessions = ARGV[first + 7], ARGV[first + 8]
+  local age, announcement = tonumber(ARGV[first + 9]), ARGV[first + 10]
+  local heartbeat_key, capacity_key = KEYS[FIXED_KEYS + row * 2 - 1], KEYS[FIXED_KEYS + row * 2]
+
+  local record = records[row]
+  local known_state, known_epoch, known_generation, known_revision, _, _, last_ms
+  if record then
+    known_state, known_epoch, known_generation, known_revision, _, _, last_ms = record:match(RECORD)
+  end
+
+  if known_state and older(generation, revision, known_generation, known_revision) then
+    outcomes[row] = known_generation .. ':' .. known_revision
+  else
+    local listed = online and active
+    local has_room = listed and tonumber(sessions) < tonumber(max_sessions)
+    local state = listed and 'o' or (active and 'f' or (online and 'x' or 'd'))
+    local new_record = state .. ':' .. online_epoch .. ':' .. generation .. ':' .. revision .. ':' .. sessions .. ':'
+      .. max_sessions
+    local capacity = (online or sessions ~= '0') and sessions or false
+    local had_heartbeat, had_capacity = values[row * 2 - 1], values[row * 2]
+
+    local changed = record ~= new_record or (was_online[row] == 1) ~= online
+      or (was_deactivated[row] == 1) == active or (liveness[row] and true or false) ~= listed
+      or (availability[row] and true or false) ~= has_room or had_capacity ~= capacity
+      or (had_heartbeat and true or false) ~= listed
+
+    if listed then
+      -- Only forward within one go-online; a new one starts afresh.
+      local score = known_epoch == online_epoch and (tonumber(liveness[row]) or tonumber(last_ms)) or nil
+      if age and (not score or now - age > score) then
+        score = now - age
+      end
+      -- Nobody vouches for a heartbeat: at the edge of suspicion.
+      score = math.min(score or fresh_from - 1, now)
+      if tonumber(liveness[row]) ~= score then
+        add('ZADD', K_LIVENESS, score, id)
+      end
+      local beat_at = iso(score)
+      if had_heartbeat ~= beat_at then
+        call('SET', heartbeat_key, beat_at, 'EX', HEARTBEAT_TTL_S)
+      end
+      if has_room then
+        if tonumber(availability[row]) ~= score then
+          add('ZADD', K_AVAILABLE, score, id)
+        end
+      elseif availability[row] then
+        add('ZREM', K_AVAILABLE, id)
+      end
+    elseif changed then
+      add('ZREM', K_LIVENESS, id)
+      add('ZREM', K_AVAILABLE, id)
+      add('DEL', '', heartbeat_key)
+    end
+
+    if changed then
+      add('HSET', K_MITRAS, id, new_record)
+      add(online and 'SADD' or 'SREM', K_ONLINE, id)
+      add(active and 'SREM' or 'SADD', K_DEACTIVATED, id)
+      if capacity then
+        add('MSET', '', capacity_key, capacity)
+      else
+        add('DEL', '', capacity_key)
+      end
+      if known_state == 'c' then
+        add('ZREM', K_CLAIMED, id)
+      end
+      if announcement ~= '' then
+        call('PUBLISH', C_CONTROL, announcement)
+      end
+    end
+    outcomes[row] = changed and 'changed' or 'same'
+  end
+end
+
+for _, arguments in ipairs(gathered) do
+  call(unpack(arguments))
+end
+return { pulse(), outcomes }

@@ -1,0 +1,19 @@
+-- Writes this node's record and reads all that are alive. KEYS: the nodes' hash. ARGV: node, record, life in ms.
+-- Answers two words per live node: ms since it was written, record.
+local nodes, node, record = KEYS[FIXED_KEYS + 1], ARGV[FIXED_ARGS + 1], ARGV[FIXED_ARGS + 2]
+local life_ms = tonumber(ARGV[FIXED_ARGS + 3])
+call('HSET', nodes, node, whole(now) .. ':' .. record)
+local live = {}
+local all = call('HGETALL', nodes)
+for position = 1, #all, 2 do
+  local at, text = all[position + 1]:match('^(%d+):(.*)$')
+  local seen = at and now - tonumber(at)
+  -- From the future only if the clock was set back: that record will be written again, or is of a dead node.
+  if seen and seen <= life_ms and seen >= -life_ms then
+    live[#live + 1] = whole(math.max(seen, 0))
+    live[#live + 1] = text
+  else
+    call('HDEL', nodes, all[position])
+  end
+end
+return live

@@ -1,0 +1,2 @@
+-- The pulse alone.
+return pulse()
