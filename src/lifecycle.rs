@@ -13,6 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub struct Lifecycle {
     tracker: TaskTracker,
     stopping: CancellationToken,
+    closing: CancellationToken,
 }
 
 impl Lifecycle {
@@ -30,6 +31,21 @@ impl Lifecycle {
         });
     }
 
+    /// The tasks, for parts that start their own.
+    pub fn tracker(&self) -> &TaskTracker {
+        &self.tracker
+    }
+
+    /// No connection is to be accepted any more; those there are live on.
+    pub fn stop_accepting(&self) {
+        self.closing.cancel();
+    }
+
+    /// Completes when no connection is to be accepted any more.
+    pub async fn accepting_stopped(&self) {
+        self.closing.cancelled().await;
+    }
+
     /// Completes when everything is to stop.
     pub async fn stopped(&self) {
         self.stopping.cancelled().await;
@@ -42,6 +58,7 @@ impl Lifecycle {
 
     /// Tells every task to stop and waits for them, `within` at most. Returns how many were left.
     pub async fn stop(&self, within: Duration) -> usize {
+        self.closing.cancel();
         self.stopping.cancel();
         self.tracker.close();
         // What is left after the deadline is dropped with the runtime; the caller says so.

@@ -27,6 +27,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 pub use answer::ApiError;
+pub use page::send as send_asset;
 
 use crate::{
     auth::{TokenVerifier, origin_allowed},

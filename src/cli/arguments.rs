@@ -6,8 +6,8 @@ use clap::{Arg, ArgAction, ArgMatches, ColorChoice, Command, value_parser};
 use uuid::Uuid;
 
 use crate::{
-    app::DemoSize,
     config::{Origin, Preset, SECTIONS, Spec, Values, flag_of},
+    demo::DemoSize,
     domain::Role,
 };
 

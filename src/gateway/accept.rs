@@ -44,7 +44,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: AcceptLimits, 
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &handshakes) => accepted,
-            () = lifecycle.stopped() => return,
+            () = lifecycle.accepting_stopped() => return,
         };
         let Some((stream, peer, permit)) = accepted else { continue };
         if let Err(error) = tune(&stream, limits) {

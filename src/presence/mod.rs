@@ -24,7 +24,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -87,6 +87,7 @@ pub struct Presence {
     nodes: Mutex<Vec<NodeRecord>>,
     dashboard_wanted: Notify,
     heartbeats_saved_ms: AtomicU64,
+    leaving: AtomicBool,
 }
 
 impl Presence {
@@ -117,12 +118,18 @@ impl Presence {
             nodes: Mutex::default(),
             dashboard_wanted: Notify::new(),
             heartbeats_saved_ms: AtomicU64::new(0),
+            leaving: AtomicBool::new(false),
         }
     }
 
     /// How this node answers at present.
     pub fn mode(&self) -> Mode {
         self.gate.mode()
+    }
+
+    /// This node is about to leave: not ready any more, though still serving.
+    pub fn leave(&self) {
+        self.leaving.store(true, Relaxed);
     }
 
     /// This node's hub, for the edges.

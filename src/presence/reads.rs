@@ -1,6 +1,10 @@
 //! Reads: the mirror while it is live, else the store; every answer says which.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use chrono::Utc;
 
@@ -140,7 +144,7 @@ impl Presence {
     pub fn readiness(&self) -> Readiness {
         let mode = self.mode();
         let started = self.hub.availability().is_some();
-        let leaving = self.hub.draining_ms().is_some();
+        let leaving = self.leaving.load(Relaxed);
         let line = |name, ok, detail: &str| Check { name, ok, detail: detail.to_owned() };
         Readiness {
             ready: started && !leaving,

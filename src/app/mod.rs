@@ -1,0 +1,293 @@
+//! Composition root: builds the product from a configuration, starts it in order and stops it in order.
+//!
+//! The only module that names concrete back ends. Called by `cli`, the demo and the integration tests.
+
+mod backends;
+mod check;
+mod print;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use axum::Router;
+use tokio::{
+    net::TcpListener,
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+pub use check::{CheckLine, check};
+
+use crate::{
+    api::{Api, ApiSettings},
+    auth::{TokenIssuer, TokenVerifier},
+    config::{Config, LimitsConfig, TimingConfig},
+    demo::{self, DemoSize},
+    gateway::{AcceptLimits, Gateway, GatewaySettings, serve as accept},
+    hub::{Hub, HubLimits},
+    lifecycle::{Lifecycle, told_to_stop},
+    mirror::Mirror,
+    presence::{Presence, PresenceSettings},
+    protocol::MessageLimits,
+    store::Store,
+    sweeps::{AutoOffline, EventRetention, HeartbeatMirror, Reseed, Sweeps},
+    telemetry::Metrics,
+};
+
+/// Cadence of the removal of old presence events.
+const RETENTION_SWEEP: Duration = Duration::from_secs(3_600);
+/// Pause between looks at whether the last socket has left.
+const LEAVING_LOOK: Duration = Duration::from_millis(50);
+
+/// A running server.
+pub struct Server {
+    config: Config,
+    public_addr: SocketAddr,
+    internal_addr: SocketAddr,
+    issuer: TokenIssuer,
+    presence: Arc<Presence>,
+    store: Arc<dyn Store>,
+    mirror: Arc<dyn Mirror>,
+    lifecycle: Lifecycle,
+}
+
+impl Server {
+    /// Starts in the order that lets nobody see a half-built server: stores, internal listener (alive, not ready), seed,
+    /// public listener.
+    ///
+    /// # Errors
+    /// A sentence that says what to do: a port is taken, a folder cannot be written, another node owns the store.
+    pub async fn start(config: Config) -> Result<Self> {
+        Self::start_with(config, Router::new()).await
+    }
+
+    /// The same with more public routes (the demo's pages).
+    pub(crate) async fn start_with(config: Config, more: Router) -> Result<Self> {
+        let lifecycle = Lifecycle::default();
+        let metrics = Metrics::new();
+        let verifier = TokenVerifier::new(&config.auth)?;
+        let issuer = TokenIssuer::new(&config.auth)?;
+        let (store, mirror) = backends::open(&config, &lifecycle).await?;
+        let hub = Arc::new(Hub::new(hub_limits(&config.limits)));
+        let settings = presence_settings(&config);
+        let presence = Arc::new(Presence::new(settings, Arc::clone(&store), Arc::clone(&mirror), hub, metrics.clone()));
+        let sweeps = Sweeps::default();
+        let api = Api {
+            settings: Arc::new(ApiSettings {
+                allowed_origins: config.listen.allowed_origins.clone(),
+                body_bytes: config.limits.body_bytes,
+                sse_comment_interval: config.timing.sse_comment_interval,
+            }),
+            verifier: verifier.clone(),
+            presence: Arc::clone(&presence),
+            sweeps: sweeps.clone(),
+            metrics: metrics.clone(),
+            lifecycle: lifecycle.clone(),
+        };
+        let gateway = Gateway::new(
+            gateway_settings(&config),
+            verifier,
+            Arc::clone(&presence),
+            metrics.clone(),
+            lifecycle.clone(),
+        );
+        let limits = accept_limits(&config.limits, &config.timing);
+
+        let (internal, internal_addr) = bind(config.listen.internal_addr, "HADIR_INTERNAL_ADDR").await?;
+        let internal_router = api.internal_router(gateway.internal_routes());
+        lifecycle.spawn(accept(internal, internal_router, limits, lifecycle.clone()));
+
+        run_presence(&presence, &config.timing, &lifecycle);
+        start_sweeps(&sweeps, &presence, &config, &metrics, &lifecycle);
+        presence.first_frame().await;
+
+        let (public, public_addr) = bind(config.listen.public_addr, "HADIR_PUBLIC_ADDR").await?;
+        let public_router = api.public_router(gateway.public_routes().merge(more));
+        lifecycle.spawn(accept(public, public_router, limits, lifecycle.clone()));
+        Ok(Self { config, public_addr, internal_addr, issuer, presence, store, mirror, lifecycle })
+    }
+
+    /// Where mitras and customers connect.
+    pub fn public_addr(&self) -> SocketAddr {
+        self.public_addr
+    }
+
+    /// Where the backend, operators and Prometheus connect.
+    pub fn internal_addr(&self) -> SocketAddr {
+        self.internal_addr
+    }
+
+    /// Signs tokens that this server believes.
+    pub fn issuer(&self) -> &TokenIssuer {
+        &self.issuer
+    }
+
+    /// The use cases, for the demo and tests.
+    pub fn presence(&self) -> &Arc<Presence> {
+        &self.presence
+    }
+
+    /// The durable truth, for the demo and tests.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    /// Leaves in order: not ready but still accepting, then no new connections, every socket at its own moment, the last
+    /// heartbeats, the stores.
+    pub async fn stop(self) {
+        let drain = &self.config.drain;
+        self.presence.leave();
+        sleep(drain.delay).await;
+        self.lifecycle.stop_accepting();
+        let hub = self.presence.hub();
+        hub.begin_drain(drain.spread);
+        let patience = drain.spread + self.config.limits.close_timeout;
+        // A socket that cannot be told is not waited for.
+        let _left = tokio::time::timeout(patience, async {
+            while hub.socket_counts().total() > 0 {
+                sleep(LEAVING_LOOK).await;
+            }
+        })
+        .await;
+        self.presence.flush_heartbeats(&mut Vec::new()).await;
+        if let Err(error) = self.presence.save_heartbeats().await {
+            tracing::warn!(%error, "the last heartbeats did not reach the store");
+        }
+        let left = self.lifecycle.stop(drain.stop_timeout).await;
+        if left > 0 {
+            tracing::warn!(left, "tasks did not end in time");
+        }
+        self.mirror.close().await;
+        self.store.close().await;
+    }
+}
+
+/// Runs the server until it is told to stop.
+pub async fn serve(config: Config) -> Result<()> {
+    let server = Server::start(config).await?;
+    print::serving(&server).await?;
+    told_to_stop().await?;
+    tracing::info!("stopping");
+    server.stop().await;
+    Ok(())
+}
+
+/// Runs the server and a simulated fleet that connects over real sockets.
+pub async fn demo(config: Config, size: DemoSize) -> Result<()> {
+    let server = Server::start_with(config, demo::pages()).await?;
+    print::demo(&server, size).await?;
+    let fleet = demo::Fleet {
+        public_addr: server.public_addr(),
+        issuer: server.issuer().clone(),
+        lifecycle: server.lifecycle().clone(),
+        store: Arc::clone(server.store()),
+    };
+    fleet.start(size).await?;
+    told_to_stop().await?;
+    server.stop().await;
+    Ok(())
+}
+
+/// Applies migrations; with `new_generation` also declares that the database was restored. Says what it did.
+pub async fn migrate(config: Config, new_generation: bool) -> Result<String> {
+    backends::migrate(&config, new_generation).await
+}
+
+async fn bind(address: SocketAddr, setting: &str) -> Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: stop what listens there or set {setting} to another"))?;
+    let bound = listener.local_addr()?;
+    Ok((listener, bound))
+}
+
+/// Everything that runs for as long as the node does.
+fn run_presence(presence: &Arc<Presence>, timing: &TimingConfig, lifecycle: &Lifecycle) {
+    lifecycle.spawn_until_stop(Arc::clone(presence).keep());
+    lifecycle.spawn_until_stop(Arc::clone(presence).feed_dashboards(timing.node_report_interval));
+    let (flushing, every) = (Arc::clone(presence), timing.flush_interval);
+    lifecycle.spawn_until_stop(async move {
+        let mut beat = interval(every);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beats = Vec::new();
+        loop {
+            beat.tick().await;
+            flushing.flush_heartbeats(&mut beats).await;
+        }
+    });
+}
+
+fn start_sweeps(sweeps: &Sweeps, presence: &Arc<Presence>, config: &Config, metrics: &Metrics, lifecycle: &Lifecycle) {
+    let timing = &config.timing;
+    let own = || Arc::clone(presence);
+    sweeps.start(AutoOffline(own()), timing.auto_offline_interval, metrics, lifecycle);
+    sweeps.start(HeartbeatMirror(own()), timing.heartbeat_mirror_interval, metrics, lifecycle);
+    sweeps.start(Reseed(own()), timing.reseed_interval, metrics, lifecycle);
+    let retention = EventRetention { presence: own(), keep: config.store.event_retention };
+    sweeps.start(retention, RETENTION_SWEEP, metrics, lifecycle);
+}
+
+fn hub_limits(limits: &LimitsConfig) -> HubLimits {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let cap = limits.node_cap(usize::try_from(descriptors).unwrap_or(usize::MAX));
+    if let Some(warning) = &cap.warning {
+        tracing::warn!("{warning}");
+    }
+    HubLimits {
+        sockets_per_mitra: limits.sockets_per_mitra,
+        sockets_per_customer: limits.sockets_per_customer,
+        sockets: cap.sockets as u64,
+    }
+}
+
+fn presence_settings(config: &Config) -> PresenceSettings {
+    PresenceSettings {
+        node_id: config.node_id.clone(),
+        heartbeat_interval: config.timing.heartbeat_interval,
+        suspect_after: config.timing.suspect_after,
+        offline_after: config.timing.offline_after,
+        heartbeat_mirror_interval: config.timing.heartbeat_mirror_interval,
+        breaker_failures: config.mirror.breaker_failures,
+        breaker_retry: config.mirror.breaker_retry,
+        probe_interval: config.mirror.probe_interval,
+    }
+}
+
+fn accept_limits(limits: &LimitsConfig, timing: &TimingConfig) -> AcceptLimits {
+    AcceptLimits {
+        pending_handshakes: limits.pending_handshakes,
+        header_read_timeout: limits.header_read_timeout,
+        header_bytes: limits.header_bytes,
+        dead_peer_after: timing.suspect_after,
+    }
+}
+
+fn gateway_settings(config: &Config) -> GatewaySettings {
+    let (timing, limits) = (&config.timing, &config.limits);
+    GatewaySettings {
+        node_id: config.node_id.clone(),
+        allowed_origins: config.listen.allowed_origins.clone(),
+        heartbeat_interval: timing.heartbeat_interval,
+        suspect_after: timing.suspect_after,
+        offline_after: timing.offline_after,
+        reconnect_window: timing.reconnect_window,
+        max_silence: timing.max_silence,
+        token_warning: timing.token_warning,
+        first_message_timeout: limits.first_message_timeout,
+        stalled_reader_timeout: limits.stalled_reader_timeout,
+        close_timeout: limits.close_timeout,
+        frame_bytes: limits.frame_bytes,
+        write_buffer_bytes: limits.write_buffer_bytes,
+        messages_per_second: limits.messages_per_second,
+        bad_messages_per_minute: limits.bad_messages_per_minute,
+        unauthenticated_sockets_per_ip: limits.unauthenticated_sockets_per_ip,
+        messages: MessageLimits { max_nesting: limits.json_depth, max_id_bytes: limits.command_id_bytes },
+    }
+}
