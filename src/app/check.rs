@@ -16,7 +16,7 @@ pub struct CheckLine {
 pub async fn check(config: &Config) -> Vec<CheckLine> {
     let line = |name: &str, result| CheckLine { name: name.to_owned(), result };
     let lifecycle = Lifecycle::default();
-    let (store, mirror) = match backends::open(config, &lifecycle).await {
+    let (store, mirror) = match backends::look(config, &lifecycle).await {
         Ok(parts) => parts,
         Err(error) => return vec![line("stores", Err(format!("{error:#}")))],
     };

@@ -17,6 +17,8 @@ use tokio::{
 
 pub use check::{CheckLine, check};
 
+use backends::Backends;
+
 use crate::{
     api::{Api, ApiSettings},
     auth::{TokenIssuer, TokenVerifier},
@@ -28,7 +30,7 @@ use crate::{
     mirror::Mirror,
     presence::{Presence, PresenceSettings},
     protocol::MessageLimits,
-    store::Store,
+    store::{Store, postgres::SingleNode},
     sweeps::{AutoOffline, EventRetention, HeartbeatMirror, Reseed, Sweeps},
     telemetry::Metrics,
 };
@@ -48,6 +50,7 @@ pub struct Server {
     store: Arc<dyn Store>,
     mirror: Arc<dyn Mirror>,
     lifecycle: Lifecycle,
+    _single_node: Option<SingleNode>,
 }
 
 impl Server {
@@ -66,7 +69,7 @@ impl Server {
         let metrics = Metrics::new();
         let verifier = TokenVerifier::new(&config.auth)?;
         let issuer = TokenIssuer::new(&config.auth)?;
-        let (store, mirror) = backends::open(&config, &lifecycle).await?;
+        let Backends { store, mirror, single_node } = backends::open(&config, &lifecycle).await?;
         let hub = Arc::new(Hub::new(hub_limits(&config.limits)));
         let settings = presence_settings(&config);
         let presence = Arc::new(Presence::new(settings, Arc::clone(&store), Arc::clone(&mirror), hub, metrics.clone()));
@@ -103,7 +106,17 @@ impl Server {
         let (public, public_addr) = bind(config.listen.public_addr, "HADIR_PUBLIC_ADDR").await?;
         let public_router = api.public_router(gateway.public_routes().merge(more));
         lifecycle.spawn(accept(public, public_router, limits, lifecycle.clone()));
-        Ok(Self { config, public_addr, internal_addr, issuer, presence, store, mirror, lifecycle })
+        Ok(Self {
+            config,
+            public_addr,
+            internal_addr,
+            issuer,
+            presence,
+            store,
+            mirror,
+            lifecycle,
+            _single_node: single_node,
+        })
     }
 
     /// Where mitras and customers connect.

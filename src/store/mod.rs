@@ -6,6 +6,7 @@
 //!
 //! Every call has a deadline of its own and fails with [`StoreError::Unavailable`] when it passes.
 
+pub mod postgres;
 pub mod sqlite;
 
 use std::time::Duration;

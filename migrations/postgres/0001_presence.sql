@@ -1,0 +1,280 @@
+-- The truth of presence. Other programs may write these tables with plain SQL, many rows at once: everything that the API
+-- does besides is done by the triggers below. Functions pin the search path they were created under, so that a writer's own
+-- never matters. Lock order everywhere: mitra_status by id.
+
+CREATE SEQUENCE hadir_revision;
+
+-- One row. The generation changes when the database was restored to an older state.
+CREATE TABLE hadir_meta (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    generation bigint NOT NULL DEFAULT 1
+);
+INSERT INTO hadir_meta DEFAULT VALUES;
+
+CREATE TABLE customers (
+    id uuid PRIMARY KEY
+);
+
+CREATE TABLE mitras (
+    id uuid PRIMARY KEY,
+    display_name text NOT NULL DEFAULT ''
+        CONSTRAINT display_name_at_most_200_characters CHECK (char_length(display_name) <= 200),
+    is_active boolean NOT NULL DEFAULT true,
+    max_sessions integer CONSTRAINT max_sessions_from_0_to_1000 CHECK (max_sessions BETWEEN 0 AND 1000)
+);
+
+CREATE TABLE mitra_status (
+    mitra_id uuid PRIMARY KEY REFERENCES mitras (id) ON DELETE CASCADE,
+    is_online boolean NOT NULL DEFAULT false,
+    active_sessions integer NOT NULL DEFAULT 0 CONSTRAINT active_sessions_not_negative CHECK (active_sessions >= 0),
+    revision bigint NOT NULL DEFAULT 0,
+    online_epoch bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 80);
+CREATE INDEX mitra_status_online ON mitra_status (mitra_id) WHERE is_online;
+CREATE INDEX mitra_status_revision ON mitra_status (revision);
+
+-- Narrow and half full, so that a heartbeat is a HOT update: no index is touched.
+CREATE TABLE mitra_heartbeats (
+    mitra_id uuid PRIMARY KEY REFERENCES mitras (id) ON DELETE CASCADE,
+    last_heartbeat_at timestamptz
+) WITH (fillfactor = 50);
+
+CREATE TABLE chat_sessions (
+    id uuid PRIMARY KEY,
+    customer_id uuid NOT NULL REFERENCES customers (id),
+    mitra_id uuid REFERENCES mitras (id),
+    status text NOT NULL DEFAULT 'searching' CONSTRAINT status_is_known CHECK (
+        status IN ('searching', 'pending_payment', 'active', 'ended', 'expired', 'cancelled')
+    ),
+    expires_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE auth_sessions (
+    id uuid PRIMARY KEY,
+    subject_id uuid NOT NULL,
+    role text NOT NULL CONSTRAINT role_is_known CHECK (role IN ('mitra', 'customer', 'dashboard', 'service')),
+    expires_at timestamptz NOT NULL,
+    revoked_at timestamptz
+);
+CREATE INDEX auth_sessions_subject ON auth_sessions (subject_id) WHERE revoked_at IS NULL;
+
+CREATE TABLE presence_events (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    mitra_id uuid NOT NULL,
+    kind text NOT NULL,
+    reason text,
+    actor text NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX presence_events_mitra ON presence_events (mitra_id, id);
+CREATE INDEX presence_events_at ON presence_events (at);
+
+-- Who writes, for the event: set for one transaction by our own statements, `sql` for everybody else.
+CREATE FUNCTION hadir_actor() RETURNS text LANGUAGE sql STABLE AS
+$$ SELECT coalesce(nullif(current_setting('hadir.actor', true), ''), 'sql') $$;
+CREATE FUNCTION hadir_reason() RETURNS text LANGUAGE sql STABLE AS
+$$ SELECT nullif(current_setting('hadir.reason', true), '') $$;
+
+-- A bell, never data. Above a thousand rows one bell for all of them: look at everything.
+CREATE FUNCTION hadir_ring(channel_schema text, payloads text[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF cardinality(payloads) > 1000 THEN
+        PERFORM pg_notify('hadir_' || channel_schema, '*');
+    ELSE
+        PERFORM pg_notify('hadir_' || channel_schema, payload) FROM unnest(payloads) AS payload;
+    END IF;
+END $$;
+
+-- The revision is given while the row is locked: taken earlier it was measured out of order in a third of contended writes.
+CREATE FUNCTION hadir_status_before() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        NEW.revision := nextval('hadir_revision');
+        NEW.online_epoch := CASE WHEN NEW.is_online THEN 1 ELSE 0 END;
+        RETURN NEW;
+    END IF;
+    IF NEW.is_online AND NOT OLD.is_online THEN
+        IF NOT (SELECT is_active FROM mitras WHERE id = NEW.mitra_id) THEN
+            RAISE EXCEPTION 'mitra % is deactivated and cannot go online', NEW.mitra_id
+                USING ERRCODE = 'check_violation', CONSTRAINT = 'a_deactivated_mitra_is_offline';
+        END IF;
+        NEW.online_epoch := OLD.online_epoch + 1;
+    ELSE
+        NEW.online_epoch := OLD.online_epoch;
+    END IF;
+    -- A revision of -1 asks for a new one: something beside this row changed.
+    IF NEW.is_online <> OLD.is_online OR NEW.active_sessions <> OLD.active_sessions OR NEW.revision = -1 THEN
+        NEW.revision := nextval('hadir_revision');
+    ELSE
+        NEW.revision := OLD.revision;
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER hadir_status_before BEFORE INSERT OR UPDATE ON mitra_status
+    FOR EACH ROW EXECUTE FUNCTION hadir_status_before();
+
+CREATE FUNCTION hadir_status_updated() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    UPDATE mitra_heartbeats h SET last_heartbeat_at = clock_timestamp()
+        FROM new_rows n JOIN old_rows o USING (mitra_id)
+        WHERE h.mitra_id = n.mitra_id AND n.is_online AND NOT o.is_online;
+    INSERT INTO presence_events (mitra_id, kind, reason, actor)
+        SELECT n.mitra_id, CASE WHEN n.is_online THEN 'online' ELSE 'offline' END, hadir_reason(), hadir_actor()
+        FROM new_rows n JOIN old_rows o USING (mitra_id) WHERE n.is_online <> o.is_online ORDER BY n.mitra_id;
+    PERFORM hadir_ring(TG_TABLE_SCHEMA, array_agg(n.mitra_id || ':' || n.revision))
+        FROM new_rows n JOIN old_rows o USING (mitra_id) WHERE n.revision <> o.revision HAVING count(*) > 0;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER hadir_status_updated AFTER UPDATE ON mitra_status
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION hadir_status_updated();
+
+CREATE FUNCTION hadir_mitras_inserted() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    INSERT INTO mitra_status (mitra_id) SELECT id FROM new_rows ORDER BY id;
+    INSERT INTO mitra_heartbeats (mitra_id) SELECT id FROM new_rows ORDER BY id;
+    INSERT INTO presence_events (mitra_id, kind, reason, actor)
+        SELECT id, 'created', hadir_reason(), hadir_actor() FROM new_rows ORDER BY id;
+    PERFORM hadir_ring(TG_TABLE_SCHEMA, array_agg(s.mitra_id || ':' || s.revision))
+        FROM mitra_status s JOIN new_rows n ON n.id = s.mitra_id HAVING count(*) > 0;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER hadir_mitras_inserted AFTER INSERT ON mitras
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION hadir_mitras_inserted();
+
+-- Deactivation has every effect, whoever wrote it: offline, sign-ins revoked, recorded. A reactivated mitra is offline.
+CREATE FUNCTION hadir_mitras_updated() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    touched uuid[];
+    switched uuid[];
+BEGIN
+    SELECT array_agg(n.id ORDER BY n.id), array_agg(n.id ORDER BY n.id) FILTER (WHERE n.is_active <> o.is_active)
+        INTO touched, switched
+        FROM new_rows n JOIN old_rows o USING (id)
+        WHERE n.is_active <> o.is_active OR n.max_sessions IS DISTINCT FROM o.max_sessions;
+    IF touched IS NULL THEN
+        RETURN NULL;
+    END IF;
+    PERFORM 1 FROM mitra_status WHERE mitra_id = ANY (touched) ORDER BY mitra_id FOR NO KEY UPDATE;
+    UPDATE mitra_status SET is_online = is_online AND NOT mitra_id = ANY (coalesce(switched, '{}')), revision = -1
+        WHERE mitra_id = ANY (touched);
+    UPDATE auth_sessions a SET revoked_at = clock_timestamp()
+        FROM new_rows n WHERE n.id = ANY (switched) AND NOT n.is_active AND a.subject_id = n.id AND a.revoked_at IS NULL;
+    INSERT INTO presence_events (mitra_id, kind, reason, actor)
+        SELECT n.id, CASE WHEN n.is_active THEN 'reactivated' ELSE 'deactivated' END, hadir_reason(), hadir_actor()
+        FROM new_rows n WHERE n.id = ANY (switched) ORDER BY n.id;
+    INSERT INTO presence_events (mitra_id, kind, reason, actor)
+        SELECT n.id, 'capacity', hadir_reason(), hadir_actor()
+        FROM new_rows n JOIN old_rows o USING (id) WHERE n.max_sessions IS DISTINCT FROM o.max_sessions ORDER BY n.id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER hadir_mitras_updated AFTER UPDATE ON mitras
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION hadir_mitras_updated();
+
+CREATE FUNCTION hadir_auth_sessions_updated() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM hadir_ring(TG_TABLE_SCHEMA, array_agg('revoked:' || n.id))
+        FROM new_rows n JOIN old_rows o USING (id)
+        WHERE n.revoked_at IS NOT NULL AND o.revoked_at IS NULL HAVING count(*) > 0;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER hadir_auth_sessions_updated AFTER UPDATE ON auth_sessions
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION hadir_auth_sessions_updated();
+
+-- What the server reads of a mitra, in one statement.
+CREATE VIEW hadir_mitras AS
+    SELECT m.id, m.display_name, m.is_active, s.is_online, s.active_sessions, m.max_sessions, s.revision, s.online_epoch,
+        (SELECT generation FROM hadir_meta) AS generation,
+        h.last_heartbeat_at,
+        (extract(epoch FROM clock_timestamp() - h.last_heartbeat_at) * 1000)::bigint AS age_ms
+    FROM mitras m JOIN mitra_status s ON s.mitra_id = m.id JOIN mitra_heartbeats h ON h.mitra_id = m.id;
+
+-- The server's own writes: one round trip, one transaction, the row as it is afterwards. No row: no such mitra.
+CREATE FUNCTION hadir_set_online(mitra uuid, online boolean, actor text, why text)
+RETURNS TABLE (changed boolean, mitra_row hadir_mitras) LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    was boolean;
+    is_changed boolean := false;
+BEGIN
+    PERFORM set_config('hadir.actor', actor, true), set_config('hadir.reason', why, true);
+    SELECT s.is_online INTO was FROM mitra_status s WHERE s.mitra_id = mitra FOR NO KEY UPDATE;
+    -- A deactivated mitra is returned as it is: the caller refuses.
+    IF FOUND AND (NOT online OR (SELECT m.is_active FROM mitras m WHERE m.id = mitra)) THEN
+        is_changed := was <> online;
+        IF is_changed THEN
+            UPDATE mitra_status s SET is_online = online WHERE s.mitra_id = mitra;
+        ELSIF online THEN
+            UPDATE mitra_heartbeats h SET last_heartbeat_at = clock_timestamp() WHERE h.mitra_id = mitra;
+        END IF;
+    END IF;
+    RETURN QUERY SELECT is_changed, r FROM hadir_mitras r WHERE r.id = mitra;
+END $$;
+
+CREATE FUNCTION hadir_set_active(mitra uuid, active boolean, actor text, why text)
+RETURNS TABLE (changed boolean, mitra_row hadir_mitras) LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    is_changed boolean;
+BEGIN
+    PERFORM set_config('hadir.actor', actor, true), set_config('hadir.reason', why, true);
+    UPDATE mitras m SET is_active = active WHERE m.id = mitra AND m.is_active <> active;
+    is_changed := FOUND;
+    RETURN QUERY SELECT is_changed, r FROM hadir_mitras r WHERE r.id = mitra;
+END $$;
+
+CREATE FUNCTION hadir_put_mitra(mitra uuid, name text, capacity integer, actor text, why text)
+RETURNS TABLE (changed boolean, mitra_row hadir_mitras) LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    before bigint;
+BEGIN
+    PERFORM set_config('hadir.actor', actor, true), set_config('hadir.reason', why, true);
+    SELECT s.revision INTO before FROM mitra_status s WHERE s.mitra_id = mitra;
+    INSERT INTO mitras AS m (id, display_name, max_sessions) VALUES (mitra, name, capacity)
+        ON CONFLICT (id) DO UPDATE
+        SET display_name = excluded.display_name, max_sessions = coalesce(excluded.max_sessions, m.max_sessions);
+    RETURN QUERY SELECT r.revision IS DISTINCT FROM before, r FROM hadir_mitras r WHERE r.id = mitra;
+END $$;
+
+CREATE FUNCTION hadir_expire_silent(ids uuid[], epochs bigint[], silent_ms bigint)
+RETURNS SETOF hadir_mitras LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    expired uuid[];
+BEGIN
+    PERFORM set_config('hadir.actor', 'sweep', true), set_config('hadir.reason', 'silent', true);
+    WITH locked AS (
+        SELECT s.mitra_id, s.online_epoch, s.is_online FROM mitra_status s
+        WHERE s.mitra_id = ANY (ids) ORDER BY s.mitra_id FOR NO KEY UPDATE
+    ), silent AS (
+        SELECT l.mitra_id FROM locked l
+        JOIN unnest(ids, epochs) AS c (id, epoch) ON c.id = l.mitra_id AND c.epoch = l.online_epoch
+        JOIN mitra_heartbeats h ON h.mitra_id = l.mitra_id
+        WHERE l.is_online
+            AND coalesce(h.last_heartbeat_at, '-infinity') <= clock_timestamp() - silent_ms * interval '1 millisecond'
+    ), changed AS (
+        UPDATE mitra_status s SET is_online = false FROM silent WHERE s.mitra_id = silent.mitra_id AND s.is_online
+        RETURNING s.mitra_id
+    )
+    SELECT array_agg(mitra_id) INTO expired FROM changed;
+    RETURN QUERY SELECT r.* FROM hadir_mitras r WHERE r.id = ANY (expired);
+END $$;
+
+-- Ages, not times: only ages cross clocks. Locked in order of id, so that two nodes' batches never wait for each other in a
+-- circle.
+CREATE FUNCTION hadir_record_heartbeats(ids uuid[], ages_ms bigint[])
+RETURNS bigint LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    moved bigint;
+BEGIN
+    PERFORM 1 FROM mitra_heartbeats WHERE mitra_id = ANY (ids) ORDER BY mitra_id FOR NO KEY UPDATE;
+    UPDATE mitra_heartbeats h SET last_heartbeat_at = b.at
+        FROM (
+            SELECT u.id, max(clock_timestamp() - u.age * interval '1 millisecond') AS at
+            FROM unnest(ids, ages_ms) AS u (id, age) GROUP BY u.id
+        ) b
+        WHERE h.mitra_id = b.id AND (h.last_heartbeat_at IS NULL OR h.last_heartbeat_at < b.at);
+    GET DIAGNOSTICS moved = ROW_COUNT;
+    RETURN moved;
+END $$;

@@ -1,0 +1,136 @@
+//! Questions.
+
+use std::time::Duration;
+
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::{PostgresStore, explain, mitra_row, select_mitras};
+use crate::{
+    domain::{AvailableMitra, AvailablePage, Counts, MitraId, PresenceEvent, SubjectId},
+    store::{AuthSession, DurableState, MitraProfile, MitraQuery, StoreError},
+};
+
+impl PostgresStore {
+    pub(super) async fn read_profile(&self, id: MitraId) -> Result<Option<MitraProfile>, StoreError> {
+        let query = sqlx::query(select_mitras!("FROM hadir_mitras WHERE id = $2")).bind(self.capacity()).bind(id.0);
+        let row = self.within(query.fetch_optional(&self.pool)).await?;
+        row.map(|row| Ok(MitraProfile { row: mitra_row(&row)?, display_name: row.try_get("display_name")? }))
+            .transpose()
+            .map_err(explain)
+    }
+
+    pub(super) async fn read_list(&self, query: &MitraQuery) -> Result<Vec<MitraProfile>, StoreError> {
+        macro_rules! page_where {
+            ($state:literal) => {
+                select_mitras!(
+                    "FROM hadir_mitras WHERE id > $2 AND ",
+                    $state,
+                    " AND ($3 = '' OR starts_with(id::text, lower($3)) OR strpos(lower(display_name), lower($3)) > 0) \
+                     ORDER BY id LIMIT $4"
+                )
+            };
+        }
+        let sql = match query.state {
+            DurableState::Any => page_where!("true"),
+            DurableState::Online => page_where!("is_online"),
+            DurableState::OnlineWithRoom => page_where!("is_online AND active_sessions < coalesce(max_sessions, $1)"),
+            DurableState::OnlineFull => page_where!("is_online AND active_sessions >= coalesce(max_sessions, $1)"),
+            DurableState::Offline => page_where!("NOT is_online AND is_active"),
+            DurableState::Deactivated => page_where!("NOT is_active"),
+        };
+        let prepared = sqlx::query(sql)
+            .bind(self.capacity())
+            .bind(query.after.map_or(Uuid::nil(), |id| id.0))
+            .bind(query.search.as_deref().unwrap_or_default())
+            .bind(i64::from(query.limit));
+        let rows = self.within(prepared.fetch_all(&self.pool)).await?;
+        rows.iter()
+            .map(|row| Ok(MitraProfile { row: mitra_row(row)?, display_name: row.try_get("display_name")? }))
+            .collect::<Result<_, _>>()
+            .map_err(explain)
+    }
+
+    pub(super) async fn read_counts(&self, fresh_within: Duration) -> Result<Counts, StoreError> {
+        let sql = "SELECT count(*) AS online, \
+             count(*) FILTER (WHERE fresh) AS reachable, count(*) FILTER (WHERE fresh AND room) AS available, \
+             (SELECT count(*) FROM mitras WHERE NOT is_active) AS deactivated, \
+             (SELECT count(*) FROM chat_sessions WHERE status = 'active') AS active_sessions, \
+             (SELECT count(*) FROM chat_sessions WHERE status = 'pending_payment') AS pending_payment_sessions \
+             FROM (SELECT h.last_heartbeat_at >= now() - $2 * interval '1 millisecond' AS fresh, \
+                     s.active_sessions < coalesce(m.max_sessions, $1) AS room \
+                   FROM mitra_status s JOIN mitras m ON m.id = s.mitra_id \
+                   JOIN mitra_heartbeats h ON h.mitra_id = s.mitra_id WHERE s.is_online) AS online";
+        let query = sqlx::query(sql).bind(self.capacity()).bind(fresh_within.as_millis() as i64);
+        let row = self.within(query.fetch_one(&self.pool)).await?;
+        let number = |column| row.try_get::<i64, _>(column).map(|n| n as u64).map_err(explain);
+        let (online, reachable, available) = (number("online")?, number("reachable")?, number("available")?);
+        Ok(Counts {
+            online,
+            reachable,
+            available,
+            busy: reachable - available,
+            suspect: online - reachable,
+            deactivated: number("deactivated")?,
+            active_sessions: number("active_sessions")?,
+            pending_payment_sessions: number("pending_payment_sessions")?,
+        })
+    }
+
+    pub(super) async fn read_available(&self, fresh_within: Duration, limit: u32) -> Result<AvailablePage, StoreError> {
+        let sql = select_mitras!(
+            ", count(*) OVER () AS total FROM hadir_mitras WHERE is_online AND is_active \
+             AND active_sessions < coalesce(max_sessions, $1) \
+             AND last_heartbeat_at >= now() - $2 * interval '1 millisecond' ORDER BY random() LIMIT $3"
+        );
+        let query = sqlx::query(sql).bind(self.capacity()).bind(fresh_within.as_millis() as i64).bind(i64::from(limit));
+        let rows = self.within(query.fetch_all(&self.pool)).await?;
+        let total = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>("total")).map_err(explain)?;
+        let mitras = rows
+            .iter()
+            .map(|row| {
+                let row = mitra_row(row)?;
+                Ok(AvailableMitra {
+                    id: row.id,
+                    sessions: row.sessions,
+                    max_sessions: row.max_sessions,
+                    heartbeat_age: row.heartbeat_age.unwrap_or_default(),
+                })
+            })
+            .collect::<Result<_, _>>()
+            .map_err(explain)?;
+        Ok(AvailablePage { mitras, total: total as u64 })
+    }
+
+    pub(super) async fn read_events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError> {
+        let sql = "SELECT kind, reason, actor, at FROM presence_events WHERE mitra_id = $1 ORDER BY id DESC LIMIT $2";
+        let query = sqlx::query(sql).bind(id.0).bind(i64::from(limit));
+        let rows = self.within(query.fetch_all(&self.pool)).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(PresenceEvent {
+                    kind: row.try_get("kind")?,
+                    reason: row.try_get("reason")?,
+                    actor: row.try_get("actor")?,
+                    at: row.try_get("at")?,
+                })
+            })
+            .collect::<Result<_, _>>()
+            .map_err(explain)
+    }
+
+    pub(super) async fn read_auth_session(&self, id: Uuid) -> Result<Option<AuthSession>, StoreError> {
+        let sql = "SELECT subject_id, role, revoked_at IS NULL AND expires_at > now() AS valid \
+                   FROM auth_sessions WHERE id = $1";
+        let row = self.within(sqlx::query(sql).bind(id).fetch_optional(&self.pool)).await?;
+        row.map(|row| {
+            Ok(AuthSession {
+                subject: SubjectId(row.try_get("subject_id")?),
+                role: row.try_get("role")?,
+                valid: row.try_get("valid")?,
+            })
+        })
+        .transpose()
+        .map_err(explain)
+    }
+}
