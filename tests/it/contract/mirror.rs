@@ -1,0 +1,208 @@
+//! The contract of [`hadir::mirror::Mirror`], one suite over both implementations, each test on an empty mirror of its
+//! own. What only Valkey can show (exact keys, faults, other programs) is in `mirror/valkey.rs` and `mirror/agreement.rs`.
+
+mod agreement;
+mod applying;
+mod beating;
+mod claiming;
+mod publishing;
+mod reading;
+mod server;
+mod valkey;
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hadir::{
+    domain::{Counts, Fence, MitraId, MitraRow, NodeId, Snapshot, StatusReason},
+    mirror::{
+        Applied, Beat, Mirror, MirrorEvent, MirrorSettings, Write,
+        memory::MemoryMirror,
+        valkey::{ValkeyMirror, ValkeySettings},
+    },
+};
+use tokio::sync::broadcast;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use self::server::Server;
+
+/// Runs each test on both implementations.
+macro_rules! on_both {
+    ($($test:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test($crate::contract::mirror::Kind::Memory).await;
+            })*
+        }
+        mod valkey {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test($crate::contract::mirror::Kind::Valkey).await;
+            })*
+        }
+    };
+}
+use on_both;
+
+/// Which implementation a test runs on.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    Memory,
+    Valkey,
+}
+
+/// A mirror, and the server behind it where there is one.
+pub struct Bench {
+    pub mirror: Arc<dyn Mirror>,
+    _server: Option<Server>,
+}
+
+impl std::ops::Deref for Bench {
+    type Target = dyn Mirror;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.mirror
+    }
+}
+
+/// Nothing goes stale or waits by itself within a test.
+pub fn calm() -> MirrorSettings {
+    MirrorSettings {
+        suspect_after: Duration::from_secs(60),
+        snapshot_ttl: Duration::from_secs(60),
+        snapshot_window: Duration::ZERO,
+    }
+}
+
+/// Everything happens within a second.
+pub fn hasty() -> MirrorSettings {
+    MirrorSettings {
+        suspect_after: Duration::from_millis(400),
+        snapshot_ttl: Duration::from_millis(600),
+        snapshot_window: Duration::from_millis(200),
+    }
+}
+
+impl Kind {
+    /// An empty, unseeded mirror.
+    pub async fn empty(self, settings: MirrorSettings) -> Bench {
+        match self {
+            Self::Memory => Bench { mirror: Arc::new(MemoryMirror::new(settings)), _server: None },
+            Self::Valkey => {
+                let server = Server::start();
+                let mirror = Arc::new(connect(&server.url(0), None, settings).await);
+                Bench { mirror, _server: Some(server) }
+            }
+        }
+    }
+
+    /// An empty mirror with an epoch.
+    pub async fn open(self, settings: MirrorSettings) -> Bench {
+        let bench = self.empty(settings).await;
+        bench.open_epoch().await.expect("opened");
+        bench
+    }
+}
+
+/// A mirror on a given server.
+pub async fn connect(url: &str, prefix: Option<&str>, mirror: MirrorSettings) -> ValkeyMirror {
+    let settings = ValkeySettings {
+        url: url.to_owned(),
+        key_prefix: prefix.map(str::to_owned),
+        command_timeout: Duration::from_millis(300),
+        mirror,
+        node: NodeId::new("n1"),
+    };
+    ValkeyMirror::connect(settings, &TaskTracker::new()).await.expect("a usable address")
+}
+
+/// The n-th mitra.
+pub fn id(n: u128) -> MitraId {
+    MitraId(Uuid::from_u128(n))
+}
+
+/// The n-th mitra, online in its first go-online, with room for one session.
+pub fn row(n: u128, revision: i64) -> MitraRow {
+    MitraRow {
+        id: id(n),
+        active: true,
+        online: true,
+        sessions: 0,
+        max_sessions: 1,
+        fence: Fence { generation: 1, revision },
+        online_epoch: 1,
+        heartbeat_age: None,
+    }
+}
+
+/// A write of somebody who heard the mitra just now and tells nobody.
+pub fn write(row: MitraRow) -> Write {
+    aged(row, Duration::ZERO)
+}
+
+/// A write of somebody who heard the mitra `age` ago.
+pub fn aged(row: MitraRow, age: Duration) -> Write {
+    Write { row, heartbeat_age: Some(age), announce: None }
+}
+
+/// A beat in the first go-online, heard now.
+pub fn beat(n: u128) -> Beat {
+    Beat { id: id(n), online_epoch: 1, at_ms: u64::MAX }
+}
+
+impl Bench {
+    pub async fn applied(&self, row: MitraRow) -> Applied {
+        self.apply(&[write(row)]).await.expect("applied").outcomes[0]
+    }
+
+    pub async fn announced(&self, row: MitraRow, reason: StatusReason) -> Applied {
+        let write = Write { row, heartbeat_age: Some(Duration::ZERO), announce: Some(reason) };
+        self.apply(&[write]).await.expect("applied").outcomes[0]
+    }
+
+    pub async fn counted(&self) -> Counts {
+        self.counts().await.expect("counted").0
+    }
+
+    pub async fn now_ms(&self) -> u64 {
+        self.tick().await.expect("ticked").now_ms
+    }
+
+    pub async fn snapshot(&self) -> Snapshot {
+        self.tick().await.expect("ticked").snapshot.expect("seeded")
+    }
+
+    pub async fn age(&self, n: u128) -> Option<Duration> {
+        self.entries(&[id(n)]).await.expect("read")[0].as_ref().and_then(|entry| entry.heartbeat_age)
+    }
+}
+
+/// Asks until the answer is yes; fails after ten seconds.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
+    let began = Instant::now();
+    while !ask().await {
+        assert!(began.elapsed() < Duration::from_secs(10), "still not: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The next event of interest; fails after ten seconds.
+pub async fn heard<T>(
+    events: &mut broadcast::Receiver<MirrorEvent>,
+    what: &str,
+    mut wanted: impl FnMut(MirrorEvent) -> Option<T>,
+) -> T {
+    let listening = async {
+        loop {
+            if let Some(found) = wanted(events.recv().await.expect("the mirror lives")) {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), listening).await.unwrap_or_else(|_| panic!("never heard: {what}"))
+}

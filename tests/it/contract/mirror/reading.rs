@@ -1,0 +1,125 @@
+//! Finding, entries, nodes and telling.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use hadir::{
+    domain::{ControlMessage, MitraRow, Mode, NodeId, NodeRecord, SocketCounts},
+    mirror::MirrorEvent,
+};
+
+use super::{Kind, aged, calm, eventually, hasty, heard, id, on_both, row, write};
+
+on_both! {
+    whoever_is_found_is_available_and_drawn_fairly,
+    finding_goes_round_and_finds_each_once,
+    a_stale_mitra_is_never_found,
+    nobody_available_is_an_empty_page,
+    entries_come_in_the_order_asked,
+    a_node_sees_itself_and_leaves_when_it_closes,
+    what_is_told_is_heard_by_the_teller_too,
+}
+
+async fn whoever_is_found_is_available_and_drawn_fairly(kind: Kind) {
+    let bench = kind.open(calm()).await;
+    let mut rows: Vec<_> = (0..20).map(|n| aged(row(n, 1), Duration::from_secs(n as u64))).collect();
+    rows.extend((20..40).map(|n| write(MitraRow { sessions: 1, ..row(n, 1) })));
+    rows.extend((40..60).map(|n| aged(row(n, 1), Duration::from_secs(100))));
+    rows.extend((60..80).map(|n| write(MitraRow { online: false, ..row(n, 1) })));
+    bench.apply(&rows).await.unwrap();
+    let mut drawn = BTreeMap::<_, u32>::new();
+    for _ in 0..2_000 {
+        let (page, _) = bench.find_available(1).await.unwrap();
+        assert_eq!((page.total, page.mitras.len()), (20, 1));
+        let found = &page.mitras[0];
+        assert_eq!((found.sessions, found.max_sessions), (0, 1));
+        *drawn.entry(found.id).or_default() += 1;
+    }
+    assert_eq!(drawn.keys().copied().collect::<BTreeSet<_>>(), (0..20).map(id).collect());
+    // 100 each are expected, with a deviation of 10: six deviations either way.
+    assert!(drawn.values().all(|times| (40..=160).contains(times)), "{drawn:?}");
+}
+
+async fn finding_goes_round_and_finds_each_once(kind: Kind) {
+    let bench = kind.open(calm()).await;
+    let rows: Vec<_> = (0..7).map(|n| aged(row(n, 1), Duration::from_secs(n as u64))).collect();
+    bench.apply(&rows).await.unwrap();
+    for (limit, expected) in [(0, 0), (1, 1), (5, 5), (7, 7), (50, 7)] {
+        for _ in 0..10 {
+            let (page, _) = bench.find_available(limit).await.unwrap();
+            let ids: BTreeSet<_> = page.mitras.iter().map(|mitra| mitra.id).collect();
+            assert_eq!((page.mitras.len(), ids.len(), page.total), (expected, expected, 7));
+        }
+    }
+    let (page, _) = bench.find_available(7).await.unwrap();
+    let found = page.mitras.iter().find(|mitra| mitra.id == id(6)).unwrap();
+    assert!(found.heartbeat_age >= Duration::from_secs(6) && found.heartbeat_age < Duration::from_secs(15));
+}
+
+async fn a_stale_mitra_is_never_found(kind: Kind) {
+    let bench = kind.open(hasty()).await;
+    bench.apply(&[write(row(1, 1)), write(row(2, 2))]).await.unwrap();
+    eventually("nobody left", || async {
+        let (page, _) = bench.find_available(10).await.unwrap();
+        assert!(page.mitras.iter().all(|mitra| mitra.heartbeat_age <= hasty().suspect_after), "{page:?}");
+        page.total == 0 && page.mitras.is_empty()
+    })
+    .await;
+}
+
+async fn nobody_available_is_an_empty_page(kind: Kind) {
+    let bench = kind.open(calm()).await;
+    let (page, pulse) = bench.find_available(10).await.unwrap();
+    assert_eq!((page.mitras.len(), page.total), (0, 0));
+    assert!(pulse.epoch.is_some());
+}
+
+async fn entries_come_in_the_order_asked(kind: Kind) {
+    let bench = kind.open(calm()).await;
+    let claimed = aged(MitraRow { online_epoch: 8, ..row(3, 30) }, Duration::from_secs(90));
+    bench.apply(&[write(row(1, 10)), write(MitraRow { online: false, ..row(2, 20) }), claimed]).await.unwrap();
+    let entries = bench.entries(&[id(3), id(9), id(2), id(1), id(3)]).await.unwrap();
+    let told: Vec<_> = entries
+        .iter()
+        .map(|entry| entry.as_ref().map(|entry| (entry.id, entry.online, entry.online_epoch, entry.fence.revision)))
+        .collect();
+    let third = Some((id(3), true, 8, 30));
+    assert_eq!(told, [third, None, Some((id(2), false, 1, 20)), Some((id(1), true, 1, 10)), third]);
+    assert_eq!(entries[2].as_ref().unwrap().heartbeat_age, None);
+    assert!(bench.entries(&[]).await.unwrap().is_empty());
+}
+
+fn record(node: &str, customer: u64) -> NodeRecord {
+    let sockets = SocketCounts { mitra: 1, customer, dashboard: 2 };
+    NodeRecord { node_id: NodeId::new(node), sockets, mode: Mode::Live, seen_ms: 0 }
+}
+
+async fn a_node_sees_itself_and_leaves_when_it_closes(kind: Kind) {
+    let bench = kind.open(calm()).await;
+    let nodes = bench.report_node(&record("n1", 5)).await.unwrap();
+    assert_eq!(nodes, [record("n1", 5)]);
+    bench.report_node(&record("n2", 6)).await.unwrap();
+    let nodes = bench.report_node(&record("n1", 7)).await.unwrap();
+    let told: Vec<_> = nodes.iter().map(|node| (node.node_id.as_str(), node.sockets.customer)).collect();
+    assert_eq!(told, [("n1", 7), ("n2", 6)]);
+    assert!(nodes.iter().all(|node| node.seen_ms < 10_000));
+    bench.close().await;
+}
+
+async fn what_is_told_is_heard_by_the_teller_too(kind: Kind) {
+    let bench = kind.open(calm()).await;
+    let mut events = bench.events();
+    let probe = ControlMessage::Probe { node: NodeId::new("n1"), nonce: 42 };
+    let told = |event| matches!(event, MirrorEvent::Control(heard) if heard == probe).then_some(());
+    // Whoever tells before the subscription stands is not heard.
+    for _ in 0..50 {
+        bench.tell(&probe).await.unwrap();
+        let wait = heard(&mut events, "the probe", told);
+        if tokio::time::timeout(Duration::from_millis(100), wait).await.is_ok() {
+            return;
+        }
+    }
+    panic!("never heard");
+}

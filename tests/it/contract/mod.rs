@@ -1,0 +1,3 @@
+//! What every implementation of a trait must do, whatever is behind it.
+
+mod mirror;
