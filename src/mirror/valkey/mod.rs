@@ -30,7 +30,7 @@ use self::{
     catalog::Script,
     connection::Connection,
     keys::Keys,
-    reply::{Record, Reply},
+    reply::{Record, Reply, decimal},
 };
 use crate::{
     domain::{
@@ -193,7 +193,7 @@ impl ValkeyMirror {
     }
 
     async fn apply_distinct(&self, writes: &[Write]) -> Result<ApplyReport, MirrorError> {
-        let mut arguments = self.arguments(writes.len() * 10);
+        let mut arguments = self.arguments(writes.len() * 4);
         for Write { row, heartbeat_age, announce } in writes {
             let announcement = match announce {
                 Some(reason) => control_json(&ControlMessage::Status(StatusChange::of(row, *reason)))?,
@@ -201,13 +201,7 @@ impl ValkeyMirror {
             };
             arguments.extend([
                 Value::from(row.id.to_string()),
-                Value::from(decimal(row.fence.generation)),
-                Value::from(decimal(row.fence.revision)),
-                Value::from(decimal(row.online_epoch)),
-                Value::Integer(row.active.into()),
-                Value::Integer(row.online.into()),
-                Value::Integer(row.sessions.into()),
-                Value::Integer(row.max_sessions.into()),
+                Value::from(reply::record(row)),
                 heartbeat_age.map_or_else(|| Value::from(""), |age| Value::Integer(millis(age))),
                 Value::from(announcement),
             ]);
@@ -403,7 +397,7 @@ impl Mirror for ValkeyMirror {
             for claim in batch {
                 arguments.extend([
                     Value::from(claim.id.to_string()),
-                    Value::from(decimal(claim.online_epoch)),
+                    Value::from(decimal(claim.online_epoch).to_string()),
                     Value::Integer(i64::try_from(claim.last_ms).unwrap_or(i64::MAX)),
                 ]);
             }
@@ -437,7 +431,10 @@ impl Mirror for ValkeyMirror {
         for batch in ids.chunks(BATCH) {
             let mut arguments = self.arguments(batch.len() * 3);
             for (id, seen) in batch {
-                arguments.extend([id.to_string(), decimal(seen.generation), decimal(seen.revision)].map(Value::from));
+                arguments.extend(
+                    [id.to_string(), decimal(seen.generation).to_string(), decimal(seen.revision).to_string()]
+                        .map(Value::from),
+                );
             }
             let keys = self.keys_of(batch.iter().map(|(id, _)| *id));
             let mut reply = self.run(&catalog::FORGET, keys, arguments).await?;
@@ -529,11 +526,6 @@ fn distinct(writes: &[Write]) -> Vec<&[Write]> {
 
 fn control_json(message: &ControlMessage) -> Result<String, MirrorError> {
     serde_json::to_string(message).map_err(|error| MirrorError(error.to_string()))
-}
-
-/// Digits only: the scripts compare these as text. Stores number from 1.
-fn decimal(number: i64) -> String {
-    number.max(0).to_string()
 }
 
 fn millis(duration: Duration) -> i64 {

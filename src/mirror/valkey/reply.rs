@@ -7,7 +7,7 @@ use fred::types::Value;
 use serde::Deserialize;
 
 use crate::{
-    domain::{Fence, Snapshot, Source},
+    domain::{Fence, MitraId, MitraRow, Snapshot, Source},
     mirror::{Entry, MirrorError, Pulse},
 };
 
@@ -117,10 +117,28 @@ impl Record {
         Some(Self { active, online, online_epoch, fence, sessions, max_sessions })
     }
 
-    pub fn into_entry(self, id: crate::domain::MitraId, heartbeat_age: Option<Duration>) -> Entry {
+    pub fn into_entry(self, id: MitraId, heartbeat_age: Option<Duration>) -> Entry {
         let Self { active, online, online_epoch, fence, sessions, max_sessions } = self;
         Entry { id, active, online, sessions, max_sessions, fence, online_epoch, heartbeat_age }
     }
+}
+
+/// The record of a row that is applied.
+pub(super) fn record(row: &MitraRow) -> String {
+    let state = match (row.active, row.online) {
+        (true, true) => 'o',
+        (true, false) => 'f',
+        (false, true) => 'x',
+        (false, false) => 'd',
+    };
+    let MitraRow { online_epoch, fence, sessions, max_sessions, .. } = row;
+    let [online_epoch, generation, revision] = [*online_epoch, fence.generation, fence.revision].map(decimal);
+    format!("{state}:{online_epoch}:{generation}:{revision}:{sessions}:{max_sessions}")
+}
+
+/// A number of the store as the scripts take it: digits only, which they compare as text. Stores number from 1.
+pub(super) fn decimal(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
 }
 
 /// Age of a heartbeat at `now_ms`; one from the future has none.

@@ -17,7 +17,7 @@ use std::{
 };
 
 use hadir::{
-    domain::{Counts, Fence, MitraId, MitraRow, NodeId, Snapshot, StatusReason},
+    domain::{ControlMessage, Counts, Fence, MitraId, MitraRow, NodeId, Snapshot, StatusReason},
     mirror::{
         Applied, Beat, Mirror, MirrorEvent, MirrorSettings, Write,
         memory::MemoryMirror,
@@ -96,6 +96,7 @@ impl Kind {
             Self::Valkey => {
                 let server = Server::start();
                 let mirror = Arc::new(connect(&server.url(0), None, settings).await);
+                listening(&*mirror).await;
                 Bench { mirror, _server: Some(server) }
             }
         }
@@ -119,6 +120,21 @@ pub async fn connect(url: &str, prefix: Option<&str>, mirror: MirrorSettings) ->
         node: NodeId::new("n1"),
     };
     ValkeyMirror::connect(settings, &TaskTracker::new()).await.expect("a usable address")
+}
+
+/// Waits until the mirror hears what is told: a message told before it listens is lost, as pub/sub is.
+pub async fn listening(mirror: &dyn Mirror) {
+    let mut events = mirror.events();
+    let probe = ControlMessage::Probe { node: NodeId::new("test"), nonce: 0 };
+    let began = Instant::now();
+    loop {
+        mirror.tell(&probe).await.expect("told");
+        let back = heard(&mut events, "a probe", |event| matches!(event, MirrorEvent::Control(_)).then_some(()));
+        if tokio::time::timeout(Duration::from_millis(50), back).await.is_ok() {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "no probe comes back");
+    }
 }
 
 /// The n-th mitra.

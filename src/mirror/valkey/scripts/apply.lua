@@ -1,12 +1,12 @@
 -- Compares each row with what is known, by fence, and applies it: older never wins, equal is compared and repaired.
--- KEYS per row: heartbeat, capacity. ARGV per row: id, generation, revision, online_epoch, active, online, sessions,
--- max_sessions, age of the heartbeat in ms or '', announcement or ''.
+-- KEYS per row: heartbeat, capacity. ARGV per row: id, record, age of the heartbeat in ms or '', announcement or ''.
 -- Answers {pulse, outcomes}; an outcome is 'changed', 'same' or 'generation:revision' of what is newer.
-local ROW_ARGS = 10
+local ROW_ARGS = 4
 local rows = (#KEYS - FIXED_KEYS) / 2
 if rows == 0 then
   return { pulse(), {} }
 end
+touched = true
 
 local ids = {}
 for row = 1, rows do
@@ -40,26 +40,25 @@ end
 local outcomes = {}
 for row = 1, rows do
   local first = FIXED_ARGS + (row - 1) * ROW_ARGS
-  local id, generation, revision, online_epoch = ids[row], ARGV[first + 2], ARGV[first + 3], ARGV[first + 4]
-  local active, online = ARGV[first + 5] == '1', ARGV[first + 6] == '1'
-  local sessions, max_sessions = ARGV[first + 7], ARGV[first + 8]
-  local age, announcement = tonumber(ARGV[first + 9]), ARGV[first + 10]
+  local id, new_record, age, announcement = ids[row], ARGV[first + 2], tonumber(ARGV[first + 3]), ARGV[first + 4]
   local heartbeat_key, capacity_key = KEYS[FIXED_KEYS + row * 2 - 1], KEYS[FIXED_KEYS + row * 2]
+  local state, online_epoch, generation, revision, sessions, max_sessions = new_record:match(RECORD)
 
   local record = records[row]
-  local known_state, known_epoch, known_generation, known_revision, _, _, last_ms
-  if record then
+  local known_state, known_epoch, known_generation, known_revision, last_ms
+  if record == new_record then
+    known_state, known_epoch, known_generation, known_revision = state, online_epoch, generation, revision
+  elseif record then
+    local _
     known_state, known_epoch, known_generation, known_revision, _, _, last_ms = record:match(RECORD)
   end
 
   if known_state and older(generation, revision, known_generation, known_revision) then
     outcomes[row] = known_generation .. ':' .. known_revision
   else
-    local listed = online and active
+    local listed = state == 'o'
+    local online, active = listed or state == 'x', listed or state == 'f'
     local has_room = listed and tonumber(sessions) < tonumber(max_sessions)
-    local state = listed and 'o' or (active and 'f' or (online and 'x' or 'd'))
-    local new_record = state .. ':' .. online_epoch .. ':' .. generation .. ':' .. revision .. ':' .. sessions .. ':'
-      .. max_sessions
     local capacity = (online or sessions ~= '0') and sessions or false
     local had_heartbeat, had_capacity = values[row * 2 - 1], values[row * 2]
 
@@ -81,7 +80,7 @@ for row = 1, rows do
       end
       local beat_at = iso(score)
       if had_heartbeat ~= beat_at then
-        call('SET', heartbeat_key, beat_at, 'EX', HEARTBEAT_TTL_S)
+        call('SETEX', heartbeat_key, HEARTBEAT_TTL_S, beat_at)
       end
       if has_room then
         if tonumber(availability[row]) ~= score then

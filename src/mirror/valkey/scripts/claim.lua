@@ -2,6 +2,7 @@
 -- looked at again here. KEYS per id: heartbeat, capacity. ARGV: silent_ms; ids.
 -- Answers {pulse, claimed}; three words per claimed id: id, online_epoch, last heartbeat ms.
 local until_ms = now - tonumber(ARGV[FIXED_ARGS + 1])
+touched = true
 local claimed = {}
 for position = 1, #ARGV - FIXED_ARGS - 1 do
   local id = ARGV[FIXED_ARGS + 1 + position]

@@ -1,5 +1,6 @@
 -- Removes every trace of ids, unless what is known of one is newer than the fence the caller saw.
 -- KEYS per id: heartbeat, capacity. ARGV per id: id, generation, revision. Answers {pulse, removed}.
+touched = true
 local removed = 0
 for position = 1, (#ARGV - FIXED_ARGS) / 3 do
   local first = FIXED_ARGS + (position - 1) * 3

@@ -4,8 +4,8 @@ if not epoch then
   epoch = ARGV[FIXED_ARGS + 1]
   call('SET', K_EPOCH, epoch)
   call('DEL', K_PUBLISHED)
-  published = { '0', false, false, false, published[5], false }
-  call('HSET', K_PUBLISHED, 'version', 0, 'sizes', sizes())
+  published = { '0', false, false, false, published[5], sizes() }
+  call('HSET', K_PUBLISHED, 'version', 0, 'sizes', published[6])
   if published[5] then
     call('HSET', K_PUBLISHED, 'history_ms', published[5])
   end

@@ -10,7 +10,8 @@ local suspect_ms, snapshot_ttl_ms, window_ms = tonumber(ARGV[1]), tonumber(ARGV[
 local C_EVENTS, C_CONTROL = ARGV[4], ARGV[5]
 local FIXED_ARGS = 5
 
-local HEARTBEAT_TTL_S = 86400
+-- As text, like every number that is handed on often: the server writes numbers out at some cost.
+local HEARTBEAT_TTL_S = '86400'
 local HISTORY_STEP_MS = 10000
 local HISTORY_POINTS = 360
 
@@ -18,6 +19,7 @@ local call, floor, format, sub = redis.call, math.floor, string.format, string.s
 
 local clock = call('TIME')
 local now = clock[1] * 1000 + floor(clock[2] / 1000)
+local now_text = format('%.0f', now)
 -- A heartbeat at this time or later is fresh.
 local fresh_from = now - suspect_ms
 
@@ -26,28 +28,37 @@ local function whole(number)
   return format('%.0f', number)
 end
 
--- RFC 3339 in UTC with milliseconds. The part down to the second is kept: a batch spans few seconds.
-local second_texts = {}
-local function iso(ms)
-  local second = floor(ms / 1000)
-  local text = second_texts[second]
+-- A time of whole seconds up to the decimal point, in RFC 3339 and UTC.
+-- Days to civil date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+local function date_and_time(second)
+  local days = floor(second / 86400)
+  local z = days + 719468
+  local era = floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = floor((doe - floor(doe / 1460) + floor(doe / 36524) - floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + floor(yoe / 4) - floor(yoe / 100))
+  local mp = floor((5 * doy + 2) / 153)
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  local rest = second - days * 86400
+  return format('%04d-%02d-%02dT%02d:%02d:%02d.', year, month, doy - floor((153 * mp + 2) / 5) + 1,
+    floor(rest / 3600), floor(rest / 60) % 60, rest % 60)
+end
+
+-- Milliseconds, as text of at least four digits, in RFC 3339. Seconds are kept: a batch spans few of them.
+local seconds = {}
+local function iso_of_text(ms_text)
+  local second = sub(ms_text, 1, -4)
+  local text = seconds[second]
   if not text then
-    -- Days to civil date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-    local days = floor(second / 86400)
-    local z = days + 719468
-    local era = floor(z / 146097)
-    local doe = z - era * 146097
-    local yoe = floor((doe - floor(doe / 1460) + floor(doe / 36524) - floor(doe / 146096)) / 365)
-    local doy = doe - (365 * yoe + floor(yoe / 4) - floor(yoe / 100))
-    local mp = floor((5 * doy + 2) / 153)
-    local month = mp < 10 and mp + 3 or mp - 9
-    local year = yoe + era * 400 + (month <= 2 and 1 or 0)
-    local rest = second - days * 86400
-    text = format('%04d-%02d-%02dT%02d:%02d:%02d.', year, month, doy - floor((153 * mp + 2) / 5) + 1,
-      floor(rest / 3600), floor(rest / 60) % 60, rest % 60)
-    second_texts[second] = text
+    text = date_and_time(tonumber(second))
+    seconds[second] = text
   end
-  return text .. format('%03dZ', ms - second * 1000)
+  return text .. sub(ms_text, -3) .. 'Z'
+end
+
+local function iso(ms)
+  return iso_of_text(format('%04.0f', ms))
 end
 
 -- A record of K_MITRAS: state:online_epoch:generation:revision:sessions:max_sessions[:last_ms]
@@ -85,6 +96,9 @@ if epoch and published[6] ~= sizes() then
   epoch = false
 end
 
+-- A script that changes members says so, that their sizes are written down anew.
+local touched = false
+
 local function elapsed(since)
   -- Never, or a clock that was set back: long ago. Otherwise a step back would freeze whatever waits for it.
   since = tonumber(since)
@@ -109,7 +123,7 @@ local function pulse()
   local version, shown = tonumber(published[1]), tonumber(published[2])
   local available = call('ZCOUNT', K_AVAILABLE, fresh_from, '+inf')
   local as_of, due = now, -1
-  local members = sizes()
+  local members = touched and sizes() or published[6]
   local news = { 'sizes', members }
 
   if available ~= shown then

@@ -1,5 +1,6 @@
 -- Puts claimed mitras back as they were, unless something newer was applied meanwhile.
 -- KEYS per id: heartbeat, capacity. ARGV per id: id, online_epoch, last heartbeat ms. Answers the pulse.
+touched = true
 for position = 1, (#ARGV - FIXED_ARGS) / 3 do
   local first = FIXED_ARGS + (position - 1) * 3
   local id, claimed_epoch, claimed_ms = ARGV[first + 1], ARGV[first + 2], tonumber(ARGV[first + 3])
@@ -19,7 +20,7 @@ for position = 1, (#ARGV - FIXED_ARGS) / 3 do
     if tonumber(sessions) < tonumber(max_sessions) then
       call('ZADD', K_AVAILABLE, score, id)
     end
-    call('SET', KEYS[FIXED_KEYS + position * 2 - 1], iso(score), 'EX', HEARTBEAT_TTL_S)
+    call('SETEX', KEYS[FIXED_KEYS + position * 2 - 1], HEARTBEAT_TTL_S, iso(score))
     call('SET', KEYS[FIXED_KEYS + position * 2], sessions)
     call('ZREM', K_CLAIMED, id)
   end

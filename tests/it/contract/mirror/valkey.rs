@@ -15,7 +15,7 @@ use hadir::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    aged, beat, calm, connect, eventually, hasty, heard, id, row,
+    aged, beat, calm, connect, eventually, hasty, heard, id, listening, row,
     server::{Answer, Raw, Server, free_port},
     write,
 };
@@ -23,6 +23,7 @@ use super::{
 async fn started() -> (Server, ValkeyMirror) {
     let server = Server::start();
     let mirror = connect(&server.url(0), None, calm()).await;
+    listening(&mirror).await;
     mirror.open_epoch().await.expect("opened");
     (server, mirror)
 }
@@ -119,8 +120,9 @@ async fn every_leaving_takes_its_heartbeat_with_it() {
 async fn a_prefix_stands_before_every_key_and_channel_and_a_database_in_channels_only() {
     let server = Server::start();
     let mirror = connect(&server.url(3), Some("shop:"), calm()).await;
-    let mut listening = server.raw();
-    listening.ask(&["SUBSCRIBE", "shop:db3:availability:events"]);
+    listening(&mirror).await;
+    let mut watched = server.raw();
+    watched.ask(&["SUBSCRIBE", "shop:db3:availability:events"]);
     let mut told = server.raw();
     told.ask(&["SUBSCRIBE", "shop:db3:hadir:control"]);
     let mut events = mirror.events();
@@ -137,7 +139,7 @@ async fn a_prefix_stands_before_every_key_and_channel_and_a_database_in_channels
     assert!(names.iter().all(|key| key.starts_with("shop:")), "{names:?}");
     assert!(names.contains("shop:hadir:nodes") && names.contains(&format!("shop:mitra:heartbeat:{}", id(1))));
 
-    let published = json(listening.next().list().pop());
+    let published = json(watched.next().list().pop());
     assert_eq!((&published["version"], &published["available"]), (&1.into(), &1.into()));
     assert_eq!(published, json(raw.ask(&["GET", "shop:availability:snapshot"]).text()));
     mirror.tell(&ControlMessage::Probe { node: NodeId::new("n1"), nonce: 1 }).await.unwrap();
