@@ -101,7 +101,7 @@ impl Server {
 
         run_presence(&presence, &config.timing, &lifecycle);
         start_sweeps(&sweeps, &presence, &config, &metrics, &lifecycle);
-        presence.first_frame().await;
+        presence.started().await;
 
         let (public, public_addr) = bind(config.listen.public_addr, "HADIR_PUBLIC_ADDR").await?;
         let public_router = api.public_router(gateway.public_routes().merge(more));

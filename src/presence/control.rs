@@ -78,8 +78,14 @@ impl Presence {
 
     /// The live nodes as last reported; at least this one.
     pub async fn nodes(&self) -> Vec<NodeRecord> {
-        let known = self.nodes.lock().clone();
-        if known.is_empty() { vec![self.own_record()] } else { known }
+        let own = self.own_record();
+        let mut nodes = self.nodes.lock().clone();
+        // The others as they last reported; this one as it is.
+        match nodes.iter_mut().find(|node| node.node_id == own.node_id) {
+            Some(reported) => *reported = own,
+            None => nodes.push(own),
+        }
+        nodes
     }
 
     fn own_record(&self) -> NodeRecord {

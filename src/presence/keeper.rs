@@ -13,7 +13,7 @@ use tokio::{select, sync::broadcast::error::RecvError, time::sleep};
 use super::{Presence, PresenceError};
 use crate::{
     domain::{ControlMessage, MitraId, Mode, Snapshot, Source, StatusReason},
-    hub::{AvailabilityNews, Published},
+    hub::Published,
     mirror::{MirrorEvent, Write},
 };
 
@@ -176,15 +176,13 @@ impl Presence {
         }
     }
 
-    /// Completes when watchers can be given a first frame: the mirror is seeded, or the store has answered instead.
-    pub async fn first_frame(&self) -> Arc<AvailabilityNews> {
+    /// Completes when this node may be given traffic: its mirror is seeded, or known to be away while the store answers.
+    pub async fn started(&self) {
         let mut newest = self.hub.watch_availability();
-        loop {
-            if let Some(news) = newest.borrow_and_update().clone() {
-                return news;
-            }
-            // The hub lives as long as we do; its sender cannot be gone.
+        // The hub lives as long as we do; its sender cannot be gone.
+        while self.mode() == Mode::Rebuilding || self.hub.availability().is_none() {
             newest.changed().map(|_| ()).await;
         }
+        self.started.store(true, Relaxed);
     }
 }

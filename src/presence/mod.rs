@@ -87,6 +87,7 @@ pub struct Presence {
     nodes: Mutex<Vec<NodeRecord>>,
     dashboard_wanted: Notify,
     heartbeats_saved_ms: AtomicU64,
+    started: AtomicBool,
     leaving: AtomicBool,
 }
 
@@ -118,6 +119,7 @@ impl Presence {
             nodes: Mutex::default(),
             dashboard_wanted: Notify::new(),
             heartbeats_saved_ms: AtomicU64::new(0),
+            started: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
         }
     }

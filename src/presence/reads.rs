@@ -143,7 +143,7 @@ impl Presence {
     /// node out of the load balancer because a shared store is down would be the outage.
     pub fn readiness(&self) -> Readiness {
         let mode = self.mode();
-        let started = self.hub.availability().is_some();
+        let started = self.started.load(Relaxed);
         let leaving = self.leaving.load(Relaxed);
         let line = |name, ok, detail: &str| Check { name, ok, detail: detail.to_owned() };
         Readiness {

@@ -7,7 +7,6 @@ mod beating;
 mod claiming;
 mod publishing;
 mod reading;
-mod server;
 mod valkey;
 
 use std::{
@@ -28,7 +27,7 @@ use tokio::sync::broadcast;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use self::server::Server;
+use crate::support::valkey::Server;
 
 /// Runs each test on both implementations.
 macro_rules! on_both {

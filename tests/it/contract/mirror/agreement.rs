@@ -12,10 +12,9 @@ use hadir::{
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::{
-    calm, connect, id,
-    server::{Raw, Server},
-};
+use crate::support::valkey::{Raw, Server};
+
+use super::{calm, connect, id};
 
 const MITRAS: u128 = 12;
 const STEPS: usize = 1_000;

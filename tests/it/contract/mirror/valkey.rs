@@ -14,11 +14,9 @@ use hadir::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{
-    aged, beat, calm, connect, eventually, hasty, heard, id, listening, row,
-    server::{Answer, Raw, Server, free_port},
-    write,
-};
+use crate::support::valkey::{Answer, Raw, Server, free_port};
+
+use super::{aged, beat, calm, connect, eventually, hasty, heard, id, listening, row, write};
 
 async fn started() -> (Server, ValkeyMirror) {
     let server = Server::start();

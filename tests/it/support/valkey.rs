@@ -48,12 +48,7 @@ impl Server {
     }
 
     pub fn raw(&self) -> Raw {
-        let mut raw = Raw { stream: BufReader::new(TcpStream::connect(("127.0.0.1", self.port)).expect("connected")) };
-        raw.stream.get_ref().set_read_timeout(Some(Duration::from_secs(10))).expect("set");
-        if let Some(password) = self.password {
-            raw.ask(&["AUTH", password]);
-        }
-        raw
+        Raw::to(&self.url(0))
     }
 
     pub fn freeze(&self) {
@@ -142,6 +137,24 @@ pub struct Raw {
 }
 
 impl Raw {
+    /// A connection to the server and database of an address, with its password.
+    pub fn to(url: &str) -> Self {
+        let url = url::Url::parse(url).expect("an address");
+        let address = (url.host_str().expect("a host"), url.port().unwrap_or(6379));
+        let mut raw = Self { stream: BufReader::new(TcpStream::connect(address).expect("connected")) };
+        raw.stream.get_ref().set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+        match (url.username(), url.password()) {
+            ("", Some(password)) => drop(raw.ask(&["AUTH", password])),
+            (user, Some(password)) => drop(raw.ask(&["AUTH", user, password])),
+            _ => {}
+        }
+        let database = url.path().trim_matches('/');
+        if !database.is_empty() {
+            raw.ask(&["SELECT", database]);
+        }
+        raw
+    }
+
     pub fn ask(&mut self, words: &[&str]) -> Answer {
         let mut request = format!("*{}\r\n", words.len());
         for word in words {

@@ -1,0 +1,8 @@
+//! Sockets, from outside: how one comes in, what it is told, how it ends.
+
+mod admission;
+mod bounds;
+mod frames;
+mod lifetime;
+mod mitra;
+mod watcher;

@@ -1,0 +1,226 @@
+//! The stores under a test: private and empty, or shared ones that the environment names, emptied first.
+
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    process::Command,
+    str::FromStr,
+    sync::{Arc, OnceLock},
+};
+
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tempfile::TempDir;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use url::Url;
+
+use super::{
+    Node,
+    environment::{self, Shared},
+    postgres,
+    proxy::Proxy,
+};
+use crate::support::valkey::{Raw, Server as Valkey};
+
+/// Which stores a test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// SQLite and the in-process mirror.
+    Embedded,
+    /// Postgres and Valkey.
+    Clustered,
+}
+
+/// What the tested servers sign with.
+pub const SECRET: &str = "a secret of tests, 32 characters";
+/// The browser origin that tested servers allow.
+pub const ORIGIN: &str = "https://app.test";
+
+/// Stores of one test, and the way to start nodes on them.
+pub struct World {
+    pub backend: Backend,
+    cluster: Option<Cluster>,
+    folder: TempDir,
+}
+
+struct Cluster {
+    database_url: String,
+    schema: String,
+    valkey_url: String,
+    settings: Vec<(String, String)>,
+    pool: PgPool,
+    /// `None` on shared services.
+    valkey: Option<Valkey>,
+    /// Dropped, with its tables, when the world ends.
+    _schema: Option<postgres::Schema>,
+    /// Tests on a shared schema run one by one.
+    _turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl World {
+    /// Empty stores, migrated.
+    pub async fn new(backend: Backend) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cluster = match backend {
+            Backend::Embedded => None,
+            Backend::Clustered => Some(Cluster::new().await),
+        };
+        Self { backend, cluster, folder }
+    }
+
+    /// A node on these stores, with calm settings.
+    pub async fn node(&self) -> Node {
+        self.node_with(&[]).await
+    }
+
+    /// A node with settings of its own.
+    pub async fn node_with(&self, settings: &[(&str, &str)]) -> Node {
+        self.try_node_with(settings).await.expect("a node starts")
+    }
+
+    /// A node, or why it does not start.
+    pub async fn try_node_with(&self, settings: &[(&str, &str)]) -> anyhow::Result<Node> {
+        let mut all: Vec<(String, String)> = [
+            ("HADIR_PUBLIC_ADDR", "127.0.0.1:0"),
+            ("HADIR_INTERNAL_ADDR", "127.0.0.1:0"),
+            ("AUTH_JWT_SECRET", SECRET),
+            ("HADIR_ALLOWED_ORIGINS", ORIGIN),
+            // Nothing is to happen by itself but what a test asks for.
+            ("MITRA_AUTO_OFFLINE_SWEEP_SECONDS", "3600"),
+            ("HEARTBEAT_MIRROR_INTERVAL_SECONDS", "3600"),
+            ("VALKEY_ONLINE_MIRROR_SWEEP_SECONDS", "3600"),
+            ("HEARTBEAT_FLUSH_MS", "50"),
+            ("SNAPSHOT_WINDOW_MS", "50"),
+            ("HADIR_NODE_REPORT_SECONDS", "0.2"),
+            ("HADIR_MIRROR_BREAKER_RETRY_MS", "100"),
+            ("DRAIN_SECONDS", "0.2"),
+            ("HADIR_LIMIT_CLOSE_SECONDS", "0.5"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+        all.push(("HADIR_DATA_DIR".into(), self.folder.path().join("data").display().to_string()));
+        let mut proxies = None;
+        if let Some(cluster) = &self.cluster {
+            let store = Proxy::to(address_of(&cluster.database_url, 5432)).await;
+            let mirror = Proxy::to(address_of(&cluster.valkey_url, 6379)).await;
+            all.push(("DATABASE_URL".into(), through(&cluster.database_url, &store)));
+            all.push(("HADIR_DB_SCHEMA".into(), cluster.schema.clone()));
+            all.push(("HADIR_MIGRATE".into(), "false".into()));
+            all.push(("VALKEY_URL".into(), through(&cluster.valkey_url, &mirror)));
+            all.extend(cluster.settings.iter().cloned());
+            proxies = Some((store, mirror));
+        }
+        all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        Node::start(&all, proxies).await
+    }
+
+    /// Plain SQL, as another program writes it. Postgres only.
+    pub fn sql(&self) -> &PgPool {
+        &self.cluster().pool
+    }
+
+    /// A connection to the test's Valkey that speaks the protocol as it is, its database chosen.
+    pub fn valkey(&self) -> Raw {
+        Raw::to(&self.cluster().valkey_url)
+    }
+
+    /// The private Valkey process; `None` on shared services, whose process is not ours to signal.
+    pub fn valkey_server(&mut self) -> Option<&mut Valkey> {
+        self.cluster.as_mut().and_then(|cluster| cluster.valkey.as_mut())
+    }
+
+    fn cluster(&self) -> &Cluster {
+        self.cluster.as_ref().expect("a test of the clustered back end")
+    }
+}
+
+impl Cluster {
+    async fn new() -> Self {
+        let shared = environment::read(&std::env::vars().collect()).unwrap_or_else(|why| panic!("{why}"));
+        match shared {
+            Some(shared) => Self::shared(shared).await,
+            None => Self::private().await,
+        }
+    }
+
+    async fn private() -> Self {
+        let schema = postgres::schema().await;
+        let valkey = Valkey::start();
+        let (database_url, name, valkey_url) = (schema.url.clone(), schema.name.clone(), valkey.url(0));
+        migrate(&database_url, &name);
+        let pool = pool(&database_url, &name);
+        Self {
+            database_url,
+            schema: name,
+            valkey_url,
+            settings: Vec::new(),
+            pool,
+            valkey: Some(valkey),
+            _schema: Some(schema),
+            _turn: None,
+        }
+    }
+
+    async fn shared(shared: Shared) -> Self {
+        static TURN: OnceLock<Arc<Mutex<()>>> = OnceLock::new();
+        let turn = Arc::clone(TURN.get_or_init(Arc::default)).lock_owned().await;
+        let Shared { database_url, schema, valkey_url, settings } = shared;
+        let pool = pool(&database_url, &schema);
+        let comment: Option<String> = sqlx::query_scalar(
+            "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()",
+        )
+        .fetch_one(&pool)
+        .await
+        .expect("TEST_DATABASE_URL is reachable");
+        environment::guard_schema(&schema, comment.as_deref()).unwrap_or_else(|why| panic!("{why}"));
+        migrate(&database_url, &schema);
+        let cluster =
+            Self { database_url, schema, valkey_url, settings, pool, valkey: None, _schema: None, _turn: Some(turn) };
+        cluster.reset().await;
+        cluster
+    }
+
+    /// Empties the test's tables and its Valkey database.
+    async fn reset(&self) {
+        sqlx::query("TRUNCATE mitras, customers, chat_sessions, auth_sessions, presence_events CASCADE")
+            .execute(&self.pool)
+            .await
+            .expect("emptied");
+        Raw::to(&self.valkey_url).ask(&["FLUSHDB"]);
+    }
+}
+
+/// In a process of its own, as a deployment does it.
+fn migrate(database_url: &str, schema: &str) {
+    let output = Command::new(env!("CARGO_BIN_EXE_hadir"))
+        .arg("migrate")
+        .env_clear()
+        .env("DATABASE_URL", database_url)
+        .env("HADIR_DB_SCHEMA", schema)
+        .env("AUTH_JWT_SECRET", SECRET)
+        .output()
+        .expect("the binary runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn pool(database_url: &str, schema: &str) -> PgPool {
+    let options = PgConnectOptions::from_str(database_url).expect("an address of Postgres");
+    PgPoolOptions::new()
+        .max_connections(4)
+        .connect_lazy_with(options.options([("search_path", format!("\"{schema}\""))]))
+}
+
+fn address_of(url: &str, default_port: u16) -> SocketAddr {
+    let url = Url::parse(url).expect("an address");
+    let host = url.host_str().expect("a host").trim_matches(['[', ']']).to_owned();
+    (host, url.port().unwrap_or(default_port)).to_socket_addrs().expect("resolved").next().expect("an address")
+}
+
+/// The same service as seen through a proxy.
+fn through(url: &str, proxy: &Proxy) -> String {
+    let mut url = Url::parse(url).expect("an address");
+    url.set_host(Some("127.0.0.1")).expect("has a host");
+    url.set_port(Some(proxy.address().port())).expect("takes a port");
+    url.into()
+}
