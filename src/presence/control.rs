@@ -1,6 +1,6 @@
 //! What nodes tell each other, and questions to all of them.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use tokio::{
     sync::mpsc,
@@ -39,7 +39,9 @@ impl Presence {
                 self.hub.revoke(session);
             }
             ControlMessage::Probe { node, nonce } if node == self.settings.node_id => {
-                let lag = self.hub.now_ms().saturating_sub(nonce);
+                let now = self.hub.now_ms();
+                self.probe_heard_ms.store(now, Relaxed);
+                let lag = now.saturating_sub(nonce);
                 self.metrics.set_pubsub_loop_lag(Duration::from_millis(lag));
             }
             ControlMessage::Probe { .. } => {}

@@ -26,8 +26,9 @@ impl Presence {
                 _ = beat.tick() => self.report_node().await,
                 () = self.dashboard_wanted.notified() => sleep(GATHER).await,
             }
-            if self.hub.has_dashboards()
-                && let Ok(overview) = self.overview().await
+            // Counted for the metrics, and to have something to say when nobody can be asked, also while nobody watches.
+            if let Ok(overview) = self.overview().await
+                && self.hub.has_dashboards()
             {
                 self.hub.publish_dashboard(DashboardNews::new(&overview.body()));
             }
@@ -45,6 +46,7 @@ impl Presence {
     /// Never been up, and neither the mirror nor the store can be asked.
     pub async fn overview(&self) -> Result<Overview, PresenceError> {
         let (counts, source) = self.counts().await?;
+        *self.last_counts.lock() = Some(counts);
         self.metrics.set_counts(&counts);
         self.metrics.read("counts", source);
         let nodes = self.nodes().await;
@@ -62,7 +64,7 @@ impl Presence {
             nodes,
             as_of: Utc::now(),
             source,
-            stale: self.mode() == Mode::Stale,
+            stale: source == Source::Local || self.mode() == Mode::Stale,
         })
     }
 
@@ -74,7 +76,10 @@ impl Presence {
             self.absorb(pulse);
             return Ok((counts, self.mirror.source()));
         }
-        let counts = self.asked_store("counts", self.store.counts(self.fresh_in_store()).await)?;
-        Ok((counts, self.store.source()))
+        match self.counts_in_store().await {
+            Ok(counts) => Ok((counts, self.store.source())),
+            // Nobody can be asked: what was last known, and said to be so.
+            Err(error) => self.last_counts.lock().map(|counts| (counts, Source::Local)).ok_or(error),
+        }
     }
 }

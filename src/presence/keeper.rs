@@ -21,7 +21,8 @@ use crate::{
 const TICK: Duration = Duration::from_millis(500);
 /// Cadence at which the store is counted while the mirror is away.
 const STORE_TICK: Duration = Duration::from_secs(1);
-
+/// Probes in a row that may be lost before the listening connection is replaced.
+const MISSED_PROBES: u64 = 2;
 /// Pause before the next look when the last one failed: the breaker is to open within a second.
 const DOUBT: Duration = Duration::from_millis(50);
 
@@ -66,12 +67,27 @@ impl Presence {
                     let now = self.hub.now_ms();
                     if self.gate.is_live() && now >= next_probe {
                         next_probe = now + self.settings.probe_interval.as_millis() as u64;
-                        let probe = ControlMessage::Probe { node: self.settings.node_id.clone(), nonce: now };
-                        let _counted = self.asked_mirror("tell", self.mirror.tell(&probe).await);
+                        self.probe(now).await;
                     }
                 }
             }
         }
+    }
+
+    /// Sends this node a message through the mirror's pub/sub. Messages are hints that may be lost without anybody noticing:
+    /// probes that do not come back are the notice.
+    async fn probe(&self, now: u64) {
+        let interval = self.settings.probe_interval.as_millis() as u64;
+        let heard = self.probe_heard_ms.load(Relaxed).max(now - self.gate.live_for_ms(now).unwrap_or(0));
+        let silent_for = now.saturating_sub(heard);
+        if silent_for > MISSED_PROBES * interval {
+            tracing::warn!(silent_for_ms = silent_for, "pub/sub is silent; subscribing anew");
+            self.metrics.set_pubsub_loop_lag(Duration::from_millis(silent_for));
+            self.probe_heard_ms.store(now, Relaxed);
+            self.mirror.resubscribe().await;
+        }
+        let probe = ControlMessage::Probe { node: self.settings.node_id.clone(), nonce: now };
+        let _counted = self.asked_mirror("tell", self.mirror.tell(&probe).await);
     }
 
     fn until_next_look(&self) -> Duration {
@@ -82,7 +98,10 @@ impl Presence {
                 TICK.min(Duration::from_millis(due))
             }
             Mode::Rebuilding => TICK,
-            Mode::Fallback | Mode::Stale => STORE_TICK.min(self.settings.breaker_retry),
+            Mode::Fallback | Mode::Stale => {
+                let due = self.tick_due_ms.load(Relaxed).saturating_sub(self.hub.now_ms());
+                STORE_TICK.min(self.settings.breaker_retry).min(Duration::from_millis(due))
+            }
         }
     }
 
@@ -109,7 +128,7 @@ impl Presence {
 
     /// Counts in the store and pushes what it says; when the store is away too, the last known state, marked stale.
     async fn look_at_store(&self) {
-        match self.asked_store("counts", self.store.counts(self.fresh_in_store()).await) {
+        match self.count_in_store().await {
             Ok(counts) => {
                 self.verdict(self.gate.store_answered());
                 self.gate.publish_own(&self.hub, counts.available, self.store.source(), chrono::Utc::now());
@@ -129,13 +148,16 @@ impl Presence {
         let report = self.reseed().await?;
         let opened = self.asked_mirror("open_epoch", self.mirror.open_epoch().await);
         let epoch = opened.map_err(|error| PresenceError::Unavailable(error.to_string()))?;
+        let ticked = self.asked_mirror("tick", self.mirror.tick().await);
+        let pulse = ticked.map_err(|error| PresenceError::Unavailable(error.to_string()))?;
         self.reassert();
-        self.metrics.mirror_epoch_changed();
         tracing::info!(rows = report.rows, changed = report.changed, ms = report.duration_ms, "the mirror is seeded");
-        self.verdict(self.gate.trust(spell, epoch, self.hub.now_ms()));
-        if let Ok(pulse) = self.asked_mirror("tick", self.mirror.tick().await) {
-            self.absorb(pulse);
+        if self.gate.last_epoch().is_some_and(|last| last != epoch) {
+            self.metrics.mirror_epoch_changed();
         }
+        self.verdict(self.gate.trust(spell, epoch, self.hub.now_ms()));
+        // Its snapshot, before anybody asks what the mirror says.
+        self.absorb(pulse);
         Ok(())
     }
 

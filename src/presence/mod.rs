@@ -8,6 +8,7 @@
 
 mod commands;
 mod control;
+mod counting;
 mod dashboard;
 mod error;
 mod explain;
@@ -39,7 +40,7 @@ pub use silence::Swept;
 pub use views::{Answer, Check, ListFilter, ListPage, MitraState, MitraView, Overview, Readiness, UnknownState};
 
 use crate::{
-    domain::{MitraId, Mode, NodeId, NodeRecord},
+    domain::{Counts, MitraId, Mode, NodeId, NodeRecord},
     hub::{Hub, Seat},
     mirror::Mirror,
     store::Store,
@@ -73,7 +74,7 @@ pub struct Presence {
     gate: mode::Gate,
     /// Mirror clock minus hub clock, ms; only meaningful after the first pulse.
     mirror_ahead_ms: AtomicI64,
-    /// When a count waits for its window to pass, the hub time at which to tick; `u64::MAX` when none does.
+    /// When a count waits for its window to pass, the hub time at which to look; `u64::MAX` when none does.
     tick_due_ms: AtomicU64,
     keeper_wanted: Notify,
     /// Mitras whose committed change did not reach the mirror. Bounded; beyond the bound a full reseed is due.
@@ -85,8 +86,13 @@ pub struct Presence {
     /// Questions to all nodes that wait for answers, by request.
     asked: Mutex<HashMap<String, mpsc::Sender<u64>>>,
     nodes: Mutex<Vec<NodeRecord>>,
+    store_counts: counting::StoreCounts,
+    /// What the last overview counted, for when nobody can be asked.
+    last_counts: Mutex<Option<Counts>>,
     dashboard_wanted: Notify,
     heartbeats_saved_ms: AtomicU64,
+    /// Hub time at which the node last heard its own probe.
+    probe_heard_ms: AtomicU64,
     started: AtomicBool,
     leaving: AtomicBool,
 }
@@ -117,8 +123,11 @@ impl Presence {
             reseeding: tokio::sync::Mutex::new(()),
             asked: Mutex::default(),
             nodes: Mutex::default(),
+            store_counts: counting::StoreCounts::default(),
+            last_counts: Mutex::default(),
             dashboard_wanted: Notify::new(),
             heartbeats_saved_ms: AtomicU64::new(0),
+            probe_heard_ms: AtomicU64::new(0),
             started: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
         }

@@ -126,6 +126,11 @@ impl Gate {
         self.failures.load(Ordering::Relaxed) > 0
     }
 
+    /// The mirror's epoch when it was last trusted.
+    pub(super) fn last_epoch(&self) -> Option<Arc<str>> {
+        self.state.lock().epoch.clone()
+    }
+
     /// The seed that began in this spell of rebuilding is complete, in this epoch.
     pub(super) fn trust(&self, spell: u64, epoch: Arc<str>, now_ms: u64) -> Verdict {
         let mut state = self.state.lock();

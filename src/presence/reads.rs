@@ -30,7 +30,7 @@ impl Presence {
             self.metrics.read("availability", self.mirror.source());
             return Ok(Arc::new(AvailabilityNews::new(cached)));
         }
-        let counts = self.asked_store("counts", self.store.counts(self.fresh_in_store()).await)?;
+        let counts = self.counts_in_store().await?;
         self.gate.publish_own(&self.hub, counts.available, self.store.source(), Utc::now());
         self.hub.availability().ok_or_else(|| PresenceError::Unavailable("no snapshot yet; try again shortly".into()))
     }

@@ -58,11 +58,13 @@ impl Presence {
     }
 
     async fn repair(&self, rows: Vec<MitraRow>) -> Result<u64, PresenceError> {
+        // The store hears of a heartbeat up to one cadence late. A mirror that is rebuilt gives the mitra that much, once; one
+        // that is live knows better, and a repair must not refresh who fell silent.
+        let grace = if self.gate.is_live() { Duration::ZERO } else { self.settings.heartbeat_mirror_interval };
         let writes: Vec<Write> = rows
             .into_iter()
             .map(|row| Write {
-                // The store hears of a heartbeat up to one cadence late: give the mitra that much, once.
-                heartbeat_age: row.heartbeat_age.map(|age| age.saturating_sub(self.settings.heartbeat_mirror_interval)),
+                heartbeat_age: row.heartbeat_age.map(|age| age.saturating_sub(grace)),
                 row,
                 announce: Some(StatusReason::External),
             })

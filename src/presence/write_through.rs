@@ -1,6 +1,6 @@
 //! From a committed row to the mirror and to the sockets here.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use super::{Presence, mode::Verdict};
 use crate::{
@@ -11,6 +11,8 @@ use crate::{
 
 /// Changes that may wait for the mirror before a full reseed is cheaper than remembering each.
 const MAX_UNAPPLIED: usize = 10_000;
+/// Changes within this time share one count of the store while the mirror is away.
+const SHARED_COUNT: Duration = Duration::from_millis(100);
 
 impl Presence {
     /// Carries a committed row to this node's sockets and to the mirror. A mirror that fails is healed by the keeper.
@@ -21,6 +23,8 @@ impl Presence {
         let change = StatusChange::of(row, reason);
         self.hub.apply_status(&change);
         if !self.gate.mirror_takes_writes() {
+            // The watchers here are told soon; changes within this time share one count of the store.
+            self.look_within(SHARED_COUNT);
             return;
         }
         let write = Write { row: row.clone(), heartbeat_age, announce: Some(reason) };
@@ -60,8 +64,6 @@ impl Presence {
 
     /// Takes in what every script call tells on the side: the clock, the epoch, the newest snapshot, a due tick.
     pub(super) fn absorb(&self, pulse: Pulse) {
-        use std::sync::atomic::Ordering::Relaxed;
-
         let now = self.hub.now_ms();
         self.mirror_ahead_ms.store(pulse.now_ms as i64 - now as i64, Relaxed);
         self.verdict(self.gate.mirror_answered(pulse.epoch.as_ref()));
@@ -69,10 +71,15 @@ impl Presence {
             self.push(snapshot);
         }
         if let Some(wait) = pulse.due_in {
-            let due = now + wait.as_millis() as u64 + 1;
-            if due < self.tick_due_ms.fetch_min(due, Relaxed) {
-                self.keeper_wanted.notify_one();
-            }
+            self.look_within(wait);
+        }
+    }
+
+    /// Lets the keeper look at the mirror, or at the store in its place, when this time has passed.
+    fn look_within(&self, wait: Duration) {
+        let due = self.hub.now_ms() + wait.as_millis() as u64 + 1;
+        if due < self.tick_due_ms.fetch_min(due, Relaxed) {
+            self.keeper_wanted.notify_one();
         }
     }
 

@@ -88,6 +88,7 @@ impl Sweeps {
     /// Starts a sweep; its first run is one interval from now.
     pub fn start(&self, sweep: impl Sweep, every: Duration, metrics: &Metrics, lifecycle: &Lifecycle) {
         let entry = Arc::new(Entry { name: sweep.name(), interval: every, state: Mutex::default() });
+        metrics.sweep_started(sweep.name());
         self.entries.lock().push(Arc::clone(&entry));
         let metrics = metrics.clone();
         lifecycle.spawn_until_stop(async move {

@@ -241,6 +241,11 @@ impl Metrics {
         self.inner.reseed_drift.inc_by(corrected);
     }
 
+    /// A sweep exists; its runs stand at zero until the first.
+    pub fn sweep_started(&self, sweep: &'static str) {
+        let _at_zero = self.inner.sweep_runs.get_or_create(&[("sweep", sweep), ("result", Outcome::Ok.as_str())]);
+    }
+
     /// A sweep ran.
     pub fn sweep_ran(&self, sweep: &'static str, outcome: Outcome) {
         self.inner.sweep_runs.get_or_create(&[("sweep", sweep), ("result", outcome.as_str())]).inc();

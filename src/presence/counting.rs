@@ -1,0 +1,39 @@
+//! The counts of the store, for as long as the mirror cannot be asked: one question at a time, its answer kept for a moment,
+//! so that an outage of Valkey does not become a stampede on Postgres.
+
+use tokio::sync::Mutex;
+
+use super::{Presence, PresenceError};
+use crate::domain::Counts;
+
+/// For how long an answer (or a failure) of the store serves everybody.
+const KEPT_MS: u64 = 500;
+
+type Answer = Result<Counts, PresenceError>;
+
+/// The last answer and the hub's time of it.
+#[derive(Default)]
+pub(super) struct StoreCounts {
+    held: Mutex<Option<(u64, Answer)>>,
+}
+
+impl Presence {
+    /// The counts of the store, at most a moment old. Whoever comes while the store is being asked waits for that answer.
+    pub(super) async fn counts_in_store(&self) -> Answer {
+        let mut held = self.store_counts.held.lock().await;
+        if let Some((at, answer)) = &*held
+            && self.hub.now_ms() < at + KEPT_MS
+        {
+            return answer.clone();
+        }
+        let answer = self.asked_store("counts", self.store.counts(self.fresh_in_store()).await);
+        *held = Some((self.hub.now_ms(), answer.clone()));
+        answer
+    }
+
+    /// The counts of the store as they are now, for the one routine that pushes them.
+    pub(super) async fn count_in_store(&self) -> Answer {
+        self.store_counts.held.lock().await.take();
+        self.counts_in_store().await
+    }
+}

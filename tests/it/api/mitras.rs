@@ -1,0 +1,153 @@
+//! Mitras as operators and services manage, list and look into them.
+
+use std::collections::BTreeSet;
+
+use hadir::domain::{Actor, MitraId, Role};
+use reqwest::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::{Node, World, on_both};
+
+on_both!(
+    a_mitra_is_created_and_updated_by_put,
+    lists_are_paged_by_key_and_lose_nobody,
+    lists_are_filtered_by_state_and_searched,
+    the_available_are_a_fair_spread_with_a_total,
+    one_mitra_is_reachable_or_says_why_not,
+    an_explanation_is_in_words,
+);
+
+async fn put(node: &Node, id: MitraId, body: Value) -> Value {
+    let reply = node.ask(Method::PUT, &format!("/internal/mitras/{id}"), &node.token(Role::Service), Some(body)).await;
+    assert_eq!(reply.status.as_u16(), 200, "{}", reply.text);
+    reply.json()
+}
+
+async fn a_mitra_is_created_and_updated_by_put(world: World) {
+    let node = world.node_with(&[("MITRA_MAX_SESSIONS", "3")]).await;
+    let id = MitraId(Uuid::new_v4());
+    let created = put(&node, id, json!({ "display_name": " Sari " })).await;
+    assert_eq!(
+        (&created["display_name"], &created["max_sessions"]),
+        (&json!("Sari"), &json!(3)),
+        "the default capacity"
+    );
+    assert_eq!((&created["online"], &created["active"]), (&json!(false), &json!(true)));
+    let updated = put(&node, id, json!({ "display_name": "Sari W", "max_sessions": 5 })).await;
+    assert_eq!((&updated["display_name"], &updated["max_sessions"]), (&json!("Sari W"), &json!(5)));
+    let kept = put(&node, id, json!({ "display_name": "Sari" })).await;
+    assert_eq!(kept["max_sessions"], 5, "left as it was");
+}
+
+async fn lists_are_paged_by_key_and_lose_nobody(world: World) {
+    let node = world.node().await;
+    let service = node.token(Role::Service);
+    let mut all = BTreeSet::new();
+    for _ in 0..25 {
+        all.insert(node.mitra().await.id.to_string());
+    }
+    let (mut seen, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let page = node.good(&format!("/internal/mitras?limit=10{cursor}"), &service).await;
+        let ids = page["mitras"].as_array().unwrap().iter().map(|mitra| mitra["mitra_id"].as_str().unwrap().to_owned());
+        seen.extend(ids);
+        pages += 1;
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!((seen.len(), pages), (25, 3));
+    assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), all);
+}
+
+async fn lists_are_filtered_by_state_and_searched(world: World) {
+    let node = world.node().await;
+    let service = node.token(Role::Service);
+    let (free, busy, offline, gone) =
+        (node.mitra().await, node.mitra_with_capacity(Some(0)).await, node.mitra().await, node.mitra().await);
+    for mitra in [&free, &busy] {
+        node.presence().go_online(mitra.id, Actor::Mitra).await.unwrap();
+    }
+    node.deactivate(&gone).await;
+    put(&node, free.id, json!({ "display_name": "Ratna 100%_sure" })).await;
+    let listed = async |query: String| {
+        let page = node.good(&format!("/internal/mitras?{query}"), &service).await;
+        let ids = page["mitras"].as_array().unwrap().iter().map(|mitra| mitra["mitra_id"].as_str().unwrap().to_owned());
+        ids.collect::<BTreeSet<String>>()
+    };
+    let of = |mitras: &[&crate::support::node::Mitra]| mitras.iter().map(|mitra| mitra.id.to_string()).collect();
+    let expected: [(&str, BTreeSet<String>); 6] = [
+        ("online", of(&[&free, &busy])),
+        ("available", of(&[&free])),
+        ("busy", of(&[&busy])),
+        ("suspect", of(&[])),
+        ("offline", of(&[&offline])),
+        ("deactivated", of(&[&gone])),
+    ];
+    for (state, ids) in expected {
+        assert_eq!(listed(format!("state={state}")).await, ids, "{state}");
+    }
+    assert_eq!(listed("search=rAtNa".into()).await, of(&[&free]));
+    assert_eq!(listed("search=100%25_s".into()).await, of(&[&free]), "wildcards are letters");
+    assert_eq!(listed("search=_____".into()).await, of(&[]));
+    assert_eq!(listed(format!("search={}", &free.id.to_string()[..13])).await, of(&[&free]));
+}
+
+async fn the_available_are_a_fair_spread_with_a_total(world: World) {
+    let node = world.node().await;
+    let service = node.token(Role::Service);
+    for _ in 0..12 {
+        node.online_mitra().await;
+    }
+    let mut drawn = BTreeSet::new();
+    for _ in 0..60 {
+        let answer = node.good("/internal/mitras/available?limit=3", &service).await;
+        assert_eq!(answer["total"], 12);
+        let mitras = answer["mitras"].as_array().unwrap();
+        assert_eq!(mitras.len(), 3);
+        for mitra in mitras {
+            assert_eq!((&mitra["sessions"], &mitra["max_sessions"]), (&json!(0), &json!(1)));
+            assert!(mitra["heartbeat_age_ms"].is_u64());
+            drawn.insert(mitra["mitra_id"].as_str().unwrap().to_owned());
+        }
+    }
+    // A mitra is missed by all 60 draws of 3 in 12 with a chance of 3 in 100 million.
+    assert_eq!(drawn.len(), 12);
+}
+
+async fn one_mitra_is_reachable_or_says_why_not(world: World) {
+    let node = world.node().await;
+    let (service, mitra) = (node.token(Role::Service), node.online_mitra().await);
+    let path = format!("/internal/mitras/{}/reachable", mitra.id);
+    let answer = node.good(&path, &service).await;
+    assert_eq!((&answer["reachable"], &answer["available"]), (&json!(true), &json!(true)));
+    node.presence().put_mitra(mitra.id, "Sari", Some(0), Actor::Service).await.unwrap();
+    let answer = node.good(&path, &service).await;
+    assert_eq!((&answer["reachable"], &answer["available"]), (&json!(true), &json!(false)));
+    node.presence().go_offline(mitra.id, Actor::Mitra).await.unwrap();
+    assert_eq!(node.good(&path, &service).await["reachable"], false);
+}
+
+async fn an_explanation_is_in_words(world: World) {
+    let node = world.node().await;
+    let (service, mitra) = (node.token(Role::Service), node.mitra().await);
+    let path = format!("/internal/mitras/{}", mitra.id);
+    let verdict = async || node.good(&path, &service).await["verdict"].as_str().unwrap().to_owned();
+    assert!(verdict().await.starts_with("Not available: offline"));
+    node.presence().go_online(mitra.id, Actor::Mitra).await.unwrap();
+    let _socket = node.dial_mitra(&mitra).await;
+    assert_eq!(verdict().await, "Available.");
+    let whole = node.good(&path, &service).await;
+    assert_eq!((&whole["mirror"]["agrees"], &whole["node"]["sockets"]), (&json!(true), &json!(1)), "{whole}");
+    assert!(whole["events"].as_array().is_some_and(|events| events.len() == 2), "{whole}");
+    node.presence().put_mitra(mitra.id, "Sari", Some(0), Actor::Service).await.unwrap();
+    assert!(verdict().await.contains("0 of 0 sessions"));
+    node.deactivate(&mitra).await;
+    let words = verdict().await;
+    assert!(
+        words.contains("deactivated") && words.contains("a test") && words.contains(Actor::Dashboard.as_str()),
+        "{words}"
+    );
+}

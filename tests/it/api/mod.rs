@@ -1,0 +1,7 @@
+//! REST, from outside: the answers, who may ask, and the exact answer to everything that is wrong.
+
+mod availability;
+mod bad_input;
+mod mitras;
+mod operations;
+mod own_status;

@@ -1,0 +1,190 @@
+//! Valkey away: answers come from the store and say so, deactivated mitras are refused all the same, nobody is taken
+//! offline. Both away: the last known state, marked stale.
+
+use hadir::{
+    domain::{Actor, Mode, Role, Source},
+    presence::{ListFilter, MitraState, PresenceError},
+};
+use serde_json::json;
+
+use super::mirror_of;
+use crate::support::{Closed, World, eventually, on_both, on_cluster, proxy::Traffic};
+
+on_both!(each_reader_answers_from_the_mirror_while_it_is_live);
+
+on_cluster!(
+    each_reader_answers_from_the_store_while_valkey_is_away,
+    a_frozen_valkey_opens_the_breaker_too,
+    the_push_goes_on_without_valkey_in_an_epoch_of_the_nodes_own,
+    a_heartbeat_is_checked_in_the_store_while_valkey_is_away,
+    a_deactivation_closes_sockets_here_while_valkey_is_away,
+    commands_are_unavailable_and_sockets_live_while_postgres_is_away,
+    both_away_is_the_last_state_marked_stale,
+    a_node_starts_without_valkey,
+);
+
+async fn each_reader_answers_from_the_mirror_while_it_is_live(world: World) {
+    let node = world.node().await;
+    let (mitra, service) = (node.online_mitra().await, node.token(Role::Service));
+    let source = json!(mirror_of(&world));
+    let paths = [
+        "/api/client/availability".to_owned(),
+        "/internal/counts".to_owned(),
+        "/internal/mitras/available".to_owned(),
+        "/internal/mitras".to_owned(),
+        format!("/internal/mitras/{}", mitra.id),
+        format!("/internal/mitras/{}/reachable", mitra.id),
+    ];
+    for path in paths {
+        let answer = node.good(&path, &service).await;
+        assert_eq!((&answer["source"], &answer["stale"]), (&source, &json!(false)), "{path}: {answer}");
+        assert!(answer["as_of"].is_string(), "{path}");
+    }
+}
+
+async fn each_reader_answers_from_the_store_while_valkey_is_away(world: World) {
+    let node = world.node().await;
+    let (mitra, service) = (node.online_mitra().await, node.token(Role::Service));
+    node.mirror_traffic(Traffic::Cut);
+    node.reaches(Mode::Fallback).await;
+    let source = json!(Source::Postgres);
+    let availability = eventually("availability of the store", async || {
+        let answer = node.good("/api/client/availability", &service).await;
+        (answer["source"] == source).then_some(answer)
+    })
+    .await;
+    assert_eq!((&availability["any"], &availability["available"]), (&json!(true), &json!(1)));
+    let counts = node.good("/internal/counts", &service).await;
+    assert_eq!((&counts["counts"]["available"], &counts["source"]), (&json!(1), &source));
+    let available = node.good("/internal/mitras/available", &service).await;
+    assert_eq!((&available["total"], &available["source"]), (&json!(1), &source));
+    assert_eq!(available["mitras"][0]["mitra_id"], json!(mitra.id));
+    let reachable = node.good(&format!("/internal/mitras/{}/reachable", mitra.id), &service).await;
+    assert_eq!((&reachable["available"], &reachable["source"]), (&json!(true), &source));
+    let list = node.good("/internal/mitras?state=available", &service).await;
+    assert_eq!((list["mitras"].as_array().map(Vec::len), &list["source"]), (Some(1), &source));
+    let explained = node.good(&format!("/internal/mitras/{}", mitra.id), &service).await;
+    assert_eq!((&explained["mirror"], &explained["source"]), (&json!(null), &source));
+    let own = node.good("/api/mitra/status", &mitra.token).await;
+    assert_eq!(own["available"], true);
+    assert_eq!(node.get("/readyz", "").await.status.as_u16(), 200, "a node without Valkey stays ready");
+}
+
+async fn a_frozen_valkey_opens_the_breaker_too(world: World) {
+    let node = world.node().await;
+    let mitra = node.online_mitra().await;
+    node.mirror_traffic(Traffic::Hangs);
+    node.reaches(Mode::Fallback).await;
+    assert_eq!(node.presence().reachable(mitra.id).await.unwrap().source, Source::Postgres);
+    node.presence().go_offline(mitra.id, Actor::Mitra).await.unwrap();
+    node.mirror_traffic(Traffic::Flows);
+    node.reaches(Mode::Live).await;
+    super::in_agreement(&world, &node, mitra.id).await;
+}
+
+async fn the_push_goes_on_without_valkey_in_an_epoch_of_the_nodes_own(world: World) {
+    let node = world.node().await;
+    let mut watcher = node.dial_customer().await;
+    let live = watcher.frame("availability").await;
+    node.mirror_traffic(Traffic::Cut);
+    let from_store = watcher.until("the store", |frame| frame["source"] == json!(Source::Postgres)).await;
+    assert_ne!(from_store["epoch"], live["epoch"]);
+    node.online_mitra().await;
+    let frame = watcher.sees(1).await;
+    assert_eq!((&frame["source"], &frame["any"]), (&json!(Source::Postgres), &json!(true)));
+    assert!(frame["version"].as_u64() > from_store["version"].as_u64() || frame["epoch"] != from_store["epoch"]);
+    node.mirror_traffic(Traffic::Flows);
+    let back = watcher.until("the mirror", |frame| frame["epoch"] == live["epoch"]).await;
+    assert_eq!(back["available"], 1);
+    assert!(back["version"].as_u64() >= live["version"].as_u64());
+}
+
+async fn a_heartbeat_is_checked_in_the_store_while_valkey_is_away(world: World) {
+    let (here, there) = (world.node().await, world.node().await);
+    let (well, deactivated) = (here.online_mitra().await, here.online_mitra().await);
+    let mut socket = here.dial_mitra(&deactivated).await;
+    here.mirror_traffic(Traffic::Cut);
+    here.reaches(Mode::Fallback).await;
+    there.mirror_traffic(Traffic::Cut);
+    there.reaches(Mode::Fallback).await;
+    there.deactivate(&deactivated).await;
+    let beat = async |token: &str| here.post("/api/mitra/status/heartbeat", token, json!({})).await;
+    assert_eq!(beat(&deactivated.token).await.problem(), (403, "deactivated".into()));
+    assert_eq!(socket.closed().await, Closed::new(4503, "deactivated"));
+    let answer = beat(&well.token).await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["available"]), (200, &json!(true)));
+    here.store_traffic(Traffic::Cut);
+    eventually("both away", async || {
+        let reply = beat(&well.token).await;
+        (reply.status.as_u16() == 503).then(|| assert_eq!(reply.problem().1, "unavailable"))
+    })
+    .await;
+}
+
+async fn a_deactivation_closes_sockets_here_while_valkey_is_away(world: World) {
+    let node = world.node().await;
+    let mitra = node.online_mitra().await;
+    let mut socket = node.dial_mitra(&mitra).await;
+    node.mirror_traffic(Traffic::Cut);
+    node.reaches(Mode::Fallback).await;
+    node.deactivate(&mitra).await;
+    assert_eq!(socket.closed().await, Closed::new(4503, "deactivated"));
+}
+
+async fn commands_are_unavailable_and_sockets_live_while_postgres_is_away(world: World) {
+    let node = world.node().await;
+    let mitra = node.online_mitra().await;
+    let mut socket = node.dial_mitra(&mitra).await;
+    let mut watcher = node.dial_customer().await;
+    watcher.sees(1).await;
+    node.store_traffic(Traffic::Cut);
+    let answer = socket.command("offline").await;
+    assert_eq!((&answer["code"], &answer["retryable"]), (&json!("unavailable"), &json!(true)));
+    socket.is_alive().await;
+    watcher.is_alive().await;
+    assert_eq!(node.presence().mode(), Mode::Live, "the mirror answers as before");
+    let reply = node.post("/api/mitra/status/online", &mitra.token, json!({})).await;
+    assert_eq!(reply.problem(), (503, "unavailable".into()));
+    assert!(reply.header("retry-after").is_some());
+    node.store_traffic(Traffic::Flows);
+    let began = std::time::Instant::now();
+    while socket.command("offline").await["type"] != "ack" {
+        assert!(began.elapsed() < crate::support::PATIENCE, "the pool recovers by itself");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    watcher.sees(0).await;
+}
+
+async fn both_away_is_the_last_state_marked_stale(world: World) {
+    let node = world.node().await;
+    let (mitra, dashboard) = (node.online_mitra().await, node.token(Role::Dashboard));
+    let mut watcher = node.dial_customer().await;
+    watcher.sees(1).await;
+    node.mirror_traffic(Traffic::Cut);
+    node.store_traffic(Traffic::Cut);
+    let stale = watcher.until("stale", |frame| frame["stale"] == true).await;
+    assert_eq!((&stale["any"], &stale["available"]), (&json!(true), &json!(1)), "the last known state");
+    assert_eq!(stale["source"], json!(Source::Local));
+    let counts = node.good("/internal/counts", &dashboard).await;
+    assert_eq!((&counts["stale"], &counts["source"]), (&json!(true), &json!(Source::Local)), "{counts}");
+    assert_eq!(node.get("/readyz", "").await.status.as_u16(), 200);
+    let unavailable = |error| matches!(error, PresenceError::Unavailable(_));
+    assert!(unavailable(node.presence().go_offline(mitra.id, Actor::Mitra).await.unwrap_err()));
+    assert!(unavailable(node.presence().heartbeat(mitra.id).await.unwrap_err()), "nothing unverifiable is accepted");
+    let filter = ListFilter { state: Some(MitraState::Online), search: None, after: None, limit: 10 };
+    assert!(unavailable(node.presence().list(filter).await.unwrap_err()));
+    node.store_traffic(Traffic::Flows);
+    node.reaches(Mode::Fallback).await;
+    node.mirror_traffic(Traffic::Flows);
+    watcher.until("live again", |frame| frame["source"] == json!(mirror_of(&world)) && frame["stale"] == false).await;
+}
+
+async fn a_node_starts_without_valkey(world: World) {
+    let first = world.node().await;
+    let mitra = first.online_mitra().await;
+    first.stop().await;
+    let node = world.node_with(&[("VALKEY_URL", "valkey://127.0.0.1:9")]).await;
+    assert_eq!(node.presence().mode(), Mode::Fallback);
+    assert_eq!(node.presence().reachable(mitra.id).await.unwrap().source, Source::Postgres);
+    assert_eq!(node.get("/readyz", "").await.status.as_u16(), 200);
+}
