@@ -8,7 +8,9 @@ use axum::{
 };
 use http::{StatusCode, request::Parts};
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
+use super::Api;
 use crate::{
     presence::PresenceError,
     protocol::{ErrorCode, Problem},
@@ -57,14 +59,18 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// A JSON body: at most the configured bytes, JSON by its own word, no field that is not known.
+/// A JSON body: in the configured time, at most the configured bytes, JSON by its own word, no field that is not known.
 pub struct Strict<T>(pub T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Strict<T> {
+impl<T: DeserializeOwned> FromRequest<Api> for Strict<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        match Json::<T>::from_request(request, state).await {
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        let Ok(read) = timeout(api.settings.body_timeout, Json::<T>::from_request(request, api)).await else {
+            let late = Problem::new(ErrorCode::BadRequest, "the body did not arrive in time");
+            return Err(late.with_status(StatusCode::REQUEST_TIMEOUT).into());
+        };
+        match read {
             Ok(Json(body)) => Ok(Self(body)),
             Err(JsonRejection::BytesRejection(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 Err(Problem::new(ErrorCode::TooLarge, "the body is larger than this server takes").into())

@@ -9,10 +9,17 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::Api;
+use crate::presence::Check;
 
 /// The process lives.
 pub async fn livez() -> Response {
     Json(json!({ "status": "ok", "checks": [] })).into_response()
+}
+
+/// The stores are not open yet.
+pub async fn not_started() -> Response {
+    let check = Check { name: "started", ok: false, detail: "starting: the store is not open yet".to_owned() };
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "not_ready", "checks": [check] }))).into_response()
 }
 
 /// This node should be given traffic.

@@ -43,6 +43,8 @@ use crate::{
 pub struct ApiSettings {
     pub allowed_origins: Vec<String>,
     pub body_bytes: usize,
+    /// For a request's body to arrive.
+    pub body_timeout: Duration,
     pub sse_comment_interval: Duration,
 }
 
@@ -103,6 +105,13 @@ impl Api {
             .layer(DefaultBodyLimit::max(self.settings.body_bytes))
             .layer(middleware::from_fn_with_state(Arc::clone(&self.settings), origins))
     }
+}
+
+/// What the internal listener says while the stores are not open yet: alive, not ready, everything else unavailable.
+pub fn waiting_room() -> Router {
+    Router::new().route("/livez", get(health::livez)).route("/readyz", get(health::not_started)).fallback(|| async {
+        ApiError::from(Problem::new(ErrorCode::Unavailable, "this node is starting: its stores are not open yet"))
+    })
 }
 
 async fn not_found() -> ApiError {

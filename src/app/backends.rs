@@ -86,6 +86,7 @@ async fn mirror(config: &Config, lifecycle: &Lifecycle) -> Result<Arc<dyn Mirror
         url: valkey.url.expose().to_owned(),
         key_prefix: Some(config.mirror.key_prefix.clone()),
         command_timeout: config.mirror.command_timeout,
+        connect_timeout: config.mirror.connect_timeout,
         mirror: settings,
         node: config.node_id.clone(),
     };

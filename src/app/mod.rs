@@ -11,7 +11,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use axum::Router;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     time::{MissedTickBehavior, interval, sleep},
 };
 
@@ -20,7 +20,7 @@ pub use check::{CheckLine, check};
 use backends::Backends;
 
 use crate::{
-    api::{Api, ApiSettings},
+    api::{self, Api, ApiSettings},
     auth::{TokenIssuer, TokenVerifier},
     config::{Config, LimitsConfig, TimingConfig},
     demo::{self, DemoSize},
@@ -37,6 +37,10 @@ use crate::{
 
 /// Cadence of the removal of old presence events.
 const RETENTION_SWEEP: Duration = Duration::from_secs(3_600);
+/// Connections that may wait in the kernel for the accept loop.
+const BACKLOG: u32 = 4_096;
+/// How long the answers of the waiting room may take to be sent.
+const WAITING_ROOM_CLOSES: Duration = Duration::from_secs(1);
 /// Pause between looks at whether the last socket has left.
 const LEAVING_LOOK: Duration = Duration::from_millis(50);
 
@@ -69,6 +73,14 @@ impl Server {
         let metrics = Metrics::new();
         let verifier = TokenVerifier::new(&config.auth)?;
         let issuer = TokenIssuer::new(&config.auth)?;
+        let limits = accept_limits(&config.limits, &config.timing);
+        // Both ports are taken before anything is done, so that one that is not free is told at once; the public one is
+        // listened on only when there is something to say.
+        let (internal, internal_addr) = take_port(config.listen.internal_addr, "HADIR_INTERNAL_ADDR")?;
+        let (public, public_addr) = take_port(config.listen.public_addr, "HADIR_PUBLIC_ADDR")?;
+        let internal = Arc::new(listen(internal)?);
+        let waiting = Lifecycle::default();
+        waiting.spawn(accept(Arc::clone(&internal), api::waiting_room(), limits, waiting.clone()));
         let Backends { store, mirror, single_node } = backends::open(&config, &lifecycle).await?;
         let hub = Arc::new(Hub::new(hub_limits(&config.limits)));
         let settings = presence_settings(&config);
@@ -78,6 +90,7 @@ impl Server {
             settings: Arc::new(ApiSettings {
                 allowed_origins: config.listen.allowed_origins.clone(),
                 body_bytes: config.limits.body_bytes,
+                body_timeout: config.limits.body_timeout,
                 sse_comment_interval: config.timing.sse_comment_interval,
             }),
             verifier: verifier.clone(),
@@ -93,9 +106,7 @@ impl Server {
             metrics.clone(),
             lifecycle.clone(),
         );
-        let limits = accept_limits(&config.limits, &config.timing);
-
-        let (internal, internal_addr) = bind(config.listen.internal_addr, "HADIR_INTERNAL_ADDR").await?;
+        waiting.stop(WAITING_ROOM_CLOSES).await;
         let internal_router = api.internal_router(gateway.internal_routes());
         lifecycle.spawn(accept(internal, internal_router, limits, lifecycle.clone()));
 
@@ -103,9 +114,8 @@ impl Server {
         start_sweeps(&sweeps, &presence, &config, &metrics, &lifecycle);
         presence.started().await;
 
-        let (public, public_addr) = bind(config.listen.public_addr, "HADIR_PUBLIC_ADDR").await?;
         let public_router = api.public_router(gateway.public_routes().merge(more));
-        lifecycle.spawn(accept(public, public_router, limits, lifecycle.clone()));
+        lifecycle.spawn(accept(Arc::new(listen(public)?), public_router, limits, lifecycle.clone()));
         Ok(Self {
             config,
             public_addr,
@@ -213,12 +223,20 @@ pub async fn migrate(config: Config, new_generation: bool) -> Result<String> {
     backends::migrate(&config, new_generation).await
 }
 
-async fn bind(address: SocketAddr, setting: &str) -> Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}: stop what listens there or set {setting} to another"))?;
-    let bound = listener.local_addr()?;
-    Ok((listener, bound))
+fn take_port(address: SocketAddr, setting: &str) -> Result<(TcpSocket, SocketAddr)> {
+    let taken = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A restarted server takes its port back at once.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let bound = socket.local_addr()?;
+        Ok::<_, std::io::Error>((socket, bound))
+    };
+    taken().with_context(|| format!("cannot listen on {address}: stop what listens there or set {setting} to another"))
+}
+
+fn listen(socket: TcpSocket) -> Result<TcpListener> {
+    Ok(socket.listen(BACKLOG)?)
 }
 
 /// Everything that runs for as long as the node does.
@@ -287,6 +305,7 @@ fn gateway_settings(config: &Config) -> GatewaySettings {
     GatewaySettings {
         node_id: config.node_id.clone(),
         allowed_origins: config.listen.allowed_origins.clone(),
+        trusted_proxies: config.listen.trusted_proxies.clone(),
         heartbeat_interval: timing.heartbeat_interval,
         suspect_after: timing.suspect_after,
         offline_after: timing.offline_after,

@@ -124,13 +124,10 @@ const BODY_BYTES: Setting<usize> = Setting::new(
 )
 .default("65536")
 .unit("bytes");
-const REQUEST: Setting<Duration> = Setting::new(
-    "HADIR_LIMIT_REQUEST_SECONDS",
-    parse::seconds,
-    "Longest time for a request's body to arrive and its answer to be found.",
-)
-.default("10")
-.unit("seconds");
+const BODY_TIMEOUT: Setting<Duration> =
+    Setting::new("HADIR_LIMIT_BODY_SECONDS", parse::seconds, "Longest time for a request's body to arrive.")
+        .default("10")
+        .unit("seconds");
 
 pub(super) const SETTINGS: &[&dyn AnySetting] = &[
     &FRAME_BYTES,
@@ -150,7 +147,7 @@ pub(super) const SETTINGS: &[&dyn AnySetting] = &[
     &STALLED_READER,
     &CLOSE_WAIT,
     &BODY_BYTES,
-    &REQUEST,
+    &BODY_TIMEOUT,
 ];
 
 /// Bounds on what clients may do.
@@ -190,8 +187,8 @@ pub struct LimitsConfig {
     pub close_timeout: Duration,
     /// Largest body of a request, bytes.
     pub body_bytes: usize,
-    /// Longest time for a request.
-    pub request_timeout: Duration,
+    /// Longest time for a request's body.
+    pub body_timeout: Duration,
 }
 
 /// How many sockets a node takes.
@@ -223,7 +220,7 @@ impl LimitsConfig {
             stalled_reader_timeout: reader.required(&STALLED_READER),
             close_timeout: reader.required(&CLOSE_WAIT),
             body_bytes: reader.required(&BODY_BYTES),
-            request_timeout: reader.required(&REQUEST),
+            body_timeout: reader.required(&BODY_TIMEOUT),
         }
     }
 

@@ -31,7 +31,7 @@ const ALLOWED_ORIGINS: Setting<Vec<String>> = Setting::new(
 const TRUSTED_PROXIES: Setting<Vec<IpNet>> = Setting::new(
     "HADIR_TRUSTED_PROXIES",
     parse::networks,
-    "Networks whose `X-Forwarded-For` or PROXY header is believed, comma separated.",
+    "Networks whose `X-Forwarded-For` header is believed, comma separated.",
 )
 .default("");
 

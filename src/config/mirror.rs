@@ -35,13 +35,6 @@ const CONNECT_TIMEOUT: Setting<Duration> = Setting::new(
 )
 .default("1000")
 .unit("milliseconds");
-const QUEUE_COMMANDS: Setting<usize> = Setting::new(
-    "HADIR_MIRROR_QUEUE_COMMANDS",
-    parse::whole::<usize, 16, 1_000_000>,
-    "Commands to Valkey that may wait in this node; beyond it they fail at once.",
-)
-.default("4096")
-.unit("commands");
 const BREAKER_FAILURES: Setting<u32> = Setting::new(
     "HADIR_MIRROR_BREAKER_FAILURES",
     parse::whole::<u32, 1, 1000>,
@@ -64,16 +57,8 @@ const PROBE: Setting<Duration> = Setting::new(
 .default("2")
 .unit("seconds");
 
-pub(super) const SETTINGS: &[&dyn AnySetting] = &[
-    &VALKEY_URL,
-    &KEY_PREFIX,
-    &COMMAND_TIMEOUT,
-    &CONNECT_TIMEOUT,
-    &QUEUE_COMMANDS,
-    &BREAKER_FAILURES,
-    &BREAKER_RETRY,
-    &PROBE,
-];
+pub(super) const SETTINGS: &[&dyn AnySetting] =
+    &[&VALKEY_URL, &KEY_PREFIX, &COMMAND_TIMEOUT, &CONNECT_TIMEOUT, &BREAKER_FAILURES, &BREAKER_RETRY, &PROBE];
 
 /// How Valkey is deployed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,8 +93,6 @@ pub struct MirrorConfig {
     pub command_timeout: Duration,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
-    /// Commands that may wait in this node.
-    pub queue_commands: usize,
     /// Failures in a row that open the breaker.
     pub breaker_failures: u32,
     /// How often an open breaker lets one try through.
@@ -146,7 +129,6 @@ impl MirrorConfig {
             key_prefix: key_prefix.unwrap_or_else(|| default_prefix.to_owned()),
             command_timeout: reader.required(&COMMAND_TIMEOUT),
             connect_timeout: reader.required(&CONNECT_TIMEOUT),
-            queue_commands: reader.required(&QUEUE_COMMANDS),
             breaker_failures: reader.required(&BREAKER_FAILURES),
             breaker_retry: reader.required(&BREAKER_RETRY),
             probe_interval: reader.required(&PROBE),

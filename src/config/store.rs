@@ -36,13 +36,6 @@ const POOL_SIZE: Setting<u32> = Setting::new(
 )
 .default("10")
 .unit("connections");
-const FALLBACK_POOL_SIZE: Setting<u32> = Setting::new(
-    "HADIR_DB_FALLBACK_POOL_SIZE",
-    parse::whole::<u32, 1, 1000>,
-    "Connections to the store for reads while the mirror is away, apart, so that commands keep theirs.",
-)
-.default("4")
-.unit("connections");
 const ACQUIRE_TIMEOUT: Setting<Duration> = Setting::new(
     "HADIR_DB_ACQUIRE_TIMEOUT_MS",
     parse::milliseconds,
@@ -86,7 +79,6 @@ pub(super) const SETTINGS: &[&dyn AnySetting] = &[
     &DB_SCHEMA,
     &MIGRATE,
     &POOL_SIZE,
-    &FALLBACK_POOL_SIZE,
     &ACQUIRE_TIMEOUT,
     &QUERY_TIMEOUT,
     &LOCK_TIMEOUT,
@@ -128,8 +120,6 @@ pub struct StoreConfig {
     pub migrate: bool,
     /// Connections for commands and sweeps.
     pub pool_size: u32,
-    /// Connections for reads while the mirror is away.
-    pub fallback_pool_size: u32,
     /// Longest wait for a connection.
     pub acquire_timeout: Duration,
     /// Longest wait for one answer.
@@ -162,7 +152,6 @@ impl StoreConfig {
             database,
             migrate: reader.required(&MIGRATE),
             pool_size: reader.required(&POOL_SIZE),
-            fallback_pool_size: reader.required(&FALLBACK_POOL_SIZE),
             acquire_timeout: reader.required(&ACQUIRE_TIMEOUT),
             query_timeout: reader.required(&QUERY_TIMEOUT),
             lock_timeout: reader.required(&LOCK_TIMEOUT),

@@ -1,9 +1,10 @@
 //! The accept loop. Our own, because `axum::serve` installs no timer (a slow-loris is never timed out) and does not know
 //! upgraded sockets when it stops.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, response::Response};
+use futures_util::FutureExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
@@ -15,10 +16,16 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use crate::lifecycle::Lifecycle;
+use super::handshake::refuse;
+use crate::{
+    lifecycle::Lifecycle,
+    protocol::{ErrorCode, Problem},
+};
 
 /// Pause after the process ran out of descriptors; sockets that live are untouched meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What a client is told when a handler panicked; the panic itself is in the log.
+const OUR_FAULT: &str = "something went wrong here; the log of this node says what";
 /// How long an ending connection may take to send its last answer.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
 
@@ -39,7 +46,7 @@ pub struct AcceptLimits {
 pub struct Peer(pub SocketAddr);
 
 /// Accepts until everything is to stop. Connections that idle then are ended; those at work may finish.
-pub async fn serve(listener: TcpListener, router: Router, limits: AcceptLimits, lifecycle: Lifecycle) {
+pub async fn serve(listener: Arc<TcpListener>, router: Router, limits: AcceptLimits, lifecycle: Lifecycle) {
     let handshakes = Arc::new(Semaphore::new(limits.pending_handshakes));
     loop {
         let accepted = tokio::select! {
@@ -92,7 +99,7 @@ async fn connection(
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         permit.lock().take();
         request.extensions_mut().insert(Peer(peer));
-        router.clone().oneshot(request)
+        answer(router.clone(), request)
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -110,5 +117,13 @@ async fn connection(
     };
     if let Some(Err(error)) = ended {
         tracing::trace!(%error, %peer, "a connection ended early");
+    }
+}
+
+/// A bug in one handler must not take down the connection without a word.
+async fn answer(router: Router, request: http::Request<Incoming>) -> Result<Response, Infallible> {
+    match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
+        Ok(answered) => answered,
+        Err(_) => Ok(*refuse(Problem::new(ErrorCode::Internal, OUR_FAULT))),
     }
 }

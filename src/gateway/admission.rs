@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::{
     Gateway, Path, Peer,
+    client_address::client_address,
     handshake::{Handshake, refuse},
     mitra,
     session::Session,
@@ -147,7 +148,9 @@ impl Gateway {
             },
             Presented::Nothing => {
                 let peer = request.extensions().get::<Peer>().copied();
-                let stranger = peer.and_then(|Peer(address)| self.stranger(address.ip()));
+                let trusted = &self.settings.trusted_proxies;
+                let stranger =
+                    peer.and_then(|Peer(peer)| self.stranger(client_address(peer, request.headers(), trusted)));
                 let Some(stranger) = stranger else {
                     let detail = "too many sockets from this address have not authenticated";
                     return Err(refuse(Problem::new(ErrorCode::TooManySockets, detail)));

@@ -6,6 +6,7 @@
 
 mod accept;
 mod admission;
+mod client_address;
 mod handshake;
 mod mitra;
 mod pace;
@@ -22,6 +23,7 @@ use axum::{
     routing::get,
 };
 use dashmap::DashMap;
+use ipnet::IpNet;
 
 pub use accept::{AcceptLimits, Peer, serve};
 
@@ -40,6 +42,7 @@ use crate::{
 pub struct GatewaySettings {
     pub node_id: NodeId,
     pub allowed_origins: Vec<String>,
+    pub trusted_proxies: Vec<IpNet>,
     pub heartbeat_interval: Duration,
     pub suspect_after: Duration,
     pub offline_after: Duration,

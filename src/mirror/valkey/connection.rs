@@ -63,7 +63,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub fn new(url: &str, command_timeout: Duration) -> Result<Self, ValkeySetupError> {
+    pub fn new(url: &str, command_timeout: Duration, connect_timeout: Duration) -> Result<Self, ValkeySetupError> {
         let mut config = Config::from_url(url).map_err(|error| ValkeySetupError::Url(error.details().to_owned()))?;
         // Start and go on trying when the server is away.
         config.fail_fast = false;
@@ -76,7 +76,7 @@ impl Connection {
             ..PerformanceConfig::default()
         };
         let connection = ConnectionConfig {
-            connection_timeout: Duration::from_secs(1),
+            connection_timeout: connect_timeout,
             internal_command_timeout: Duration::from_secs(1),
             // A command whose reply was lost may have been carried out: whoever sent it decides whether to repeat it.
             max_command_attempts: 1,
@@ -209,7 +209,8 @@ mod tests {
     #[tokio::test]
     async fn an_address_that_cannot_be_used_is_explained_without_repeating_it() {
         for url in ["not an address", "valkey://:hunter2@", "valkey://:hunter2@host:6379/one/two"] {
-            let error = Connection::new(url, Duration::from_millis(300)).err().expect("refused");
+            let error =
+                Connection::new(url, Duration::from_millis(300), Duration::from_secs(1)).err().expect("refused");
             let text = error.to_string();
             assert!(text.starts_with("VALKEY_URL cannot be used"), "{text}");
             assert!(!text.contains("hunter2"), "{text}");
@@ -218,7 +219,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_that_repeats_the_password_is_masked() {
-        let connection = Connection::new("valkey://:hunter2@localhost", Duration::from_millis(300)).expect("usable");
+        let connection =
+            Connection::new("valkey://:hunter2@localhost", Duration::from_millis(300), Duration::from_secs(1))
+                .expect("usable");
         let error = Error::new(fred::error::ErrorKind::Unknown, "unknown command 'AUTH' 'hunter2'");
         let masked = connection.judge::<()>("tick", Err(error)).expect_err("an error stays one").to_string();
         assert!(!masked.contains("hunter2"), "{masked}");

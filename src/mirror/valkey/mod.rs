@@ -60,6 +60,8 @@ pub struct ValkeySettings {
     pub key_prefix: Option<String>,
     /// How long one command may take.
     pub command_timeout: Duration,
+    /// How long a connection may take, TLS and login included.
+    pub connect_timeout: Duration,
     /// Times of freshness and publishing.
     pub mirror: MirrorSettings,
     /// Whose record [`Mirror::report_node`] writes.
@@ -98,7 +100,7 @@ impl ValkeyMirror {
     /// # Errors
     /// The address or the prefix cannot be used.
     pub async fn connect(settings: ValkeySettings, tracker: &TaskTracker) -> Result<Self, ValkeySetupError> {
-        let connection = Connection::new(&settings.url, settings.command_timeout)?;
+        let connection = Connection::new(&settings.url, settings.command_timeout, settings.connect_timeout)?;
         let prefix = match settings.key_prefix {
             Some(prefix) => prefix,
             None if connection.clustered => "{hadir}:".to_owned(),

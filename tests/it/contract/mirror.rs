@@ -115,6 +115,7 @@ pub async fn connect(url: &str, prefix: Option<&str>, mirror: MirrorSettings) ->
         url: url.to_owned(),
         key_prefix: prefix.map(str::to_owned),
         command_timeout: Duration::from_millis(300),
+        connect_timeout: Duration::from_secs(1),
         mirror,
         node: NodeId::new("n1"),
     };

@@ -50,8 +50,8 @@ struct Cluster {
     valkey_url: String,
     settings: Vec<(String, String)>,
     pool: PgPool,
-    /// `None` on shared services.
-    valkey: Option<Valkey>,
+    /// Ends with the world; `None` on shared services.
+    _valkey: Option<Valkey>,
     /// Dropped, with its tables, when the world ends.
     _schema: Option<postgres::Schema>,
     /// Tests on a shared schema run one by one.
@@ -125,11 +125,6 @@ impl World {
         Raw::to(&self.cluster().valkey_url)
     }
 
-    /// The private Valkey process; `None` on shared services, whose process is not ours to signal.
-    pub fn valkey_server(&mut self) -> Option<&mut Valkey> {
-        self.cluster.as_mut().and_then(|cluster| cluster.valkey.as_mut())
-    }
-
     fn cluster(&self) -> &Cluster {
         self.cluster.as_ref().expect("a test of the clustered back end")
     }
@@ -156,7 +151,7 @@ impl Cluster {
             valkey_url,
             settings: Vec::new(),
             pool,
-            valkey: Some(valkey),
+            _valkey: Some(valkey),
             _schema: Some(schema),
             _turn: None,
         }
@@ -176,7 +171,7 @@ impl Cluster {
         environment::guard_schema(&schema, comment.as_deref()).unwrap_or_else(|why| panic!("{why}"));
         migrate(&database_url, &schema);
         let cluster =
-            Self { database_url, schema, valkey_url, settings, pool, valkey: None, _schema: None, _turn: Some(turn) };
+            Self { database_url, schema, valkey_url, settings, pool, _valkey: None, _schema: None, _turn: Some(turn) };
         cluster.reset().await;
         cluster
     }

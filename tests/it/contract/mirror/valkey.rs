@@ -462,6 +462,7 @@ async fn no_error_repeats_the_password() {
         url: server.url(0),
         key_prefix: None,
         command_timeout: Duration::from_millis(300),
+        connect_timeout: Duration::from_secs(1),
         mirror: hasty(),
         node: NodeId::new("n1"),
     };
@@ -477,6 +478,7 @@ async fn a_cluster_needs_a_prefix_with_a_hash_tag() {
         url: format!("valkey-cluster://127.0.0.1:{}", free_port()),
         key_prefix: prefix.map(str::to_owned),
         command_timeout: Duration::from_millis(300),
+        connect_timeout: Duration::from_secs(1),
         mirror: calm(),
         node: NodeId::new("n1"),
     };
@@ -495,6 +497,7 @@ async fn closing_ends_every_task() {
         url: server.url(0),
         key_prefix: None,
         command_timeout: Duration::from_millis(300),
+        connect_timeout: Duration::from_secs(1),
         mirror: calm(),
         node: NodeId::new("n1"),
     };

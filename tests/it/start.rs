@@ -1,0 +1,195 @@
+//! How the program starts, refuses to start, and stops, as a person or a supervisor sees it.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    process::{Child, Command, Output, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{eventually, postgres, valkey::free_port, world::SECRET};
+
+fn hadir(folder: &TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hadir"));
+    command.env_clear().current_dir(folder.path());
+    command.env("HADIR_PUBLIC_ADDR", "127.0.0.1:0").env("HADIR_INTERNAL_ADDR", "127.0.0.1:0");
+    command
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Ended with the value, by its id.
+struct Running(Child);
+
+impl Running {
+    fn start(mut command: Command) -> (Self, Value) {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        (Self(child), serde_json::from_str(&line).expect("one line of JSON"))
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).expect("signalled");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn with_nothing_configured_it_serves_and_its_printed_tokens_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, printed) = Running::start(hadir(&folder));
+    let ask = async |url: &str, path: &str, role: &str| {
+        let url = format!("{}{path}", printed[url].as_str().unwrap());
+        let token = printed["tokens"][role].as_str().unwrap();
+        reqwest::Client::new().get(url).bearer_auth(token).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(ask("public_url", "/api/mitra/status", "mitra").await, 200, "the mitra of the printed token exists");
+    assert_eq!(ask("public_url", "/api/client/availability", "customer").await, 200);
+    assert_eq!(ask("internal_url", "/internal/counts", "dashboard").await, 200);
+    assert_eq!(ask("internal_url", "/internal/mitras/available", "service").await, 200);
+    server.signal(Signal::TERM);
+    let ended = tokio::task::spawn_blocking(move || {
+        let mut server = server;
+        server.0.wait().unwrap()
+    });
+    let ended = tokio::time::timeout(crate::support::PATIENCE, ended).await.expect("ended in time").unwrap();
+    assert!(ended.success(), "exit code 0 after SIGTERM: {ended}");
+}
+
+#[tokio::test]
+async fn the_demo_moves_and_serves_its_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = hadir(&folder);
+    command.args(["demo", "--mitras", "5", "--customers", "3"]);
+    let (_server, printed) = Running::start(command);
+    let counts = async || {
+        let url = format!("{}/internal/counts", printed["internal_url"].as_str().unwrap());
+        let token = printed["tokens"]["dashboard"].as_str().unwrap();
+        let text = reqwest::Client::new().get(url).bearer_auth(token).send().await.ok()?.text().await.ok()?;
+        serde_json::from_str::<Value>(&text).ok()
+    };
+    eventually("the fleet is there", async || {
+        let counts = counts().await?;
+        (counts["counts"]["online"].as_u64()? > 0 && counts["sockets"]["customer"].as_u64()? > 0).then_some(())
+    })
+    .await;
+    for page in ["/demo/mitra", "/demo/customer"] {
+        let url = format!("{}{page}", printed["public_url"].as_str().unwrap());
+        assert_eq!(reqwest::get(url).await.unwrap().status().as_u16(), 200, "{page}");
+    }
+}
+
+#[test]
+fn a_taken_port_is_one_sentence_that_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    for setting in ["HADIR_PUBLIC_ADDR", "HADIR_INTERNAL_ADDR"] {
+        let output = hadir(&folder).env(setting, taken.local_addr().unwrap().to_string()).output().unwrap();
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("cannot listen on") && said.contains(setting), "{said}");
+    }
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_written_is_one_sentence_that_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a-file");
+    std::fs::write(&file, "").unwrap();
+    let output = hadir(&folder).env("HADIR_DATA_DIR", file.join("data")).output().unwrap();
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("HADIR_DATA_DIR"), "{said}");
+}
+
+#[test]
+fn everything_wrong_with_the_configuration_is_listed_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = hadir(&folder)
+        .env("HEARTBEAT_INTERVAL_SECONDS", "often")
+        .env("HADIR_LOG_FORMAT", "xml")
+        .env("VALKEY_URL", "valkey://127.0.0.1:6379")
+        .env("AUTH_JWT_SECRET", "short")
+        .output()
+        .unwrap();
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for name in ["HEARTBEAT_INTERVAL_SECONDS", "HADIR_LOG_FORMAT", "VALKEY_URL", "AUTH_JWT_SECRET"] {
+        assert!(said.contains(name), "{name} is missing in: {said}");
+    }
+    assert!(!said.contains("`short`"), "a secret is not repeated");
+}
+
+#[test]
+fn a_second_server_on_the_same_sqlite_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_first, _) = Running::start(hadir(&folder));
+    let output = hadir(&folder).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("another"), "{}", said(&output));
+}
+
+#[tokio::test]
+async fn a_postgres_that_is_away_is_waited_for_alive_and_not_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let mut command = hadir(&folder);
+    let internal = free_port();
+    command.env("DATABASE_URL", format!("postgres://nobody:hunter2@127.0.0.1:{}/none", free_port()));
+    command
+        .env("HADIR_INTERNAL_ADDR", format!("127.0.0.1:{internal}"))
+        .env("HADIR_PUBLIC_ADDR", format!("127.0.0.1:{port}"));
+    command.env("AUTH_JWT_SECRET", SECRET);
+    let mut waiting = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let status = async |path: &str| {
+        Some(reqwest::get(format!("http://127.0.0.1:{internal}/{path}")).await.ok()?.status().as_u16())
+    };
+    assert_eq!(eventually("alive", async || status("livez").await).await, 200);
+    assert_eq!(status("readyz").await, Some(503));
+    assert_eq!(status("internal/counts").await, Some(503));
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "nobody is let in");
+    assert!(waiting.0.try_wait().unwrap().is_none(), "still trying");
+}
+
+#[tokio::test]
+async fn check_names_what_is_wrong_and_hides_secrets() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = postgres::schema().await;
+    let check = |database: &str, valkey: &str| {
+        let mut command = hadir(&folder);
+        command
+            .arg("check")
+            .env("DATABASE_URL", database)
+            .env("VALKEY_URL", valkey)
+            .env("HADIR_DB_SCHEMA", &schema.name);
+        command.env("AUTH_JWT_SECRET", SECRET).output().unwrap()
+    };
+    let away = format!("valkey://:hunter2@127.0.0.1:{}", free_port());
+    let output = check(&schema.url, &away);
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success());
+    assert!(lines.contains("store") && lines.contains("VALKEY_URL"), "{lines}");
+    assert!(!lines.contains("hunter2") && !said(&output).contains("hunter2"));
+}
+
+#[test]
+fn a_token_of_the_command_line_is_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = hadir(&folder).args(["token", "--role", "customer"]).output().unwrap();
+    let token = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(token.trim().split('.').count(), 3, "{token}");
+    let output = hadir(&folder).args(["token", "--role", "king"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
