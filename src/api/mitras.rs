@@ -158,6 +158,6 @@ pub async fn set_active(
         return Err(ApiError::bad_request(format!("`reason` has at most {MAX_TEXT} characters")));
     }
     let cause = Cause::new(caller.actor(), reason);
-    let change = api.presence.set_active(MitraId(id), body.is_active, cause).await?;
-    Ok(Json(StatusBody::new(&change, false)))
+    let view = api.presence.set_active(MitraId(id), body.is_active, cause).await?;
+    Ok(Json(view.status_body()))
 }

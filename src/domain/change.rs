@@ -57,7 +57,7 @@ impl Actor {
 pub struct Cause {
     /// Who.
     pub actor: Actor,
-    /// Why, in a few words; free text from an operator is cut to 200 characters by the edge.
+    /// Why, in a few words; free text from an operator has at most 200 characters, which the edge sees to.
     pub reason: String,
 }
 

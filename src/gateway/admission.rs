@@ -179,6 +179,7 @@ impl Gateway {
             self.presence.admit(holder).await.map(|()| None)
         };
         let status = status.map_err(|error| (Some(role), Refusal::Presence(error)))?;
+        self.hub.settle(&registration);
         Ok(Admitted { principal, registration, status })
     }
 

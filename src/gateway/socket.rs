@@ -38,6 +38,8 @@ impl From<Close> for End {
     }
 }
 
+/// Stands for every close code of a client's own (RFC 6455 section 7.4.2).
+const PRIVATE: u16 = 4000;
 /// No close frame was received (RFC 6455 section 7.1.5).
 const ABNORMAL: u16 = 1006;
 
@@ -113,8 +115,10 @@ impl Socket {
                 let reason = Encoded::from(close.reason.as_ref());
                 (close.code, Some(CloseFrame { code: CloseCode::from(close.code), reason }))
             }
-            // The answer to the peer's close is already queued; a closed socket has nobody to tell.
-            End::Gone(code) => (code, None),
+            // The answer to the peer's close is already queued; a closed socket has nobody to tell. The peer's private codes
+            // are counted as one: a label is never for the client to choose.
+            End::Gone(code @ 1000..=1015) => (code, None),
+            End::Gone(_) => (PRIVATE, None),
         };
         let farewell = async {
             if let Some(frame) = frame {

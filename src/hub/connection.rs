@@ -4,7 +4,7 @@ use std::{
     ops::Deref,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -23,6 +23,8 @@ pub struct Connection {
     /// Present for a mitra's socket.
     seat: Option<Arc<Seat>>,
     heard_ms: AtomicU64,
+    /// Admitted, and not only registered.
+    settled: AtomicBool,
     order: OnceLock<Close>,
     wake: Notify,
 }
@@ -30,7 +32,15 @@ pub struct Connection {
 impl Connection {
     pub(super) fn new(holder: Holder, seat: Option<Arc<Seat>>, now_ms: u64) -> Self {
         let session = Mutex::new(holder.session);
-        Self { holder, session, seat, heard_ms: AtomicU64::new(now_ms), order: OnceLock::new(), wake: Notify::new() }
+        Self {
+            holder,
+            session,
+            seat,
+            heard_ms: AtomicU64::new(now_ms),
+            settled: AtomicBool::new(false),
+            order: OnceLock::new(),
+            wake: Notify::new(),
+        }
     }
 
     /// Whose socket this is.
@@ -73,6 +83,14 @@ impl Connection {
     /// The order to close, if there is one.
     pub fn ordered(&self) -> Option<&Close> {
         self.order.get()
+    }
+
+    pub(super) fn settle(&self) {
+        self.settled.store(true, Relaxed);
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.load(Relaxed)
     }
 
     pub(super) fn is_ordered(&self) -> bool {

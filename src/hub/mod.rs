@@ -104,9 +104,6 @@ impl Hub {
     /// Registers an authenticated socket before its sign-in is checked in the store, so that no kick slips between. The
     /// socket leaves when the registration is dropped.
     ///
-    /// A mitra that holds as many sockets as it may keeps them all but the longest-silent one, which is ordered to close
-    /// as replaced: a phone with half-open sockets must not lock itself out.
-    ///
     /// # Errors
     /// [`RegisterError`] when a customer, or the node, holds as many sockets as it may.
     pub fn register(self: &Arc<Self>, holder: Holder) -> Result<Registration, RegisterError> {
@@ -119,7 +116,6 @@ impl Hub {
         {
             let mut of_subject = self.holders.entry(holder.subject).or_default();
             match holder.role {
-                Role::Mitra => replace_longest_silent(&of_subject, self.limits.sockets_per_mitra),
                 Role::Customer if of_subject.len() >= self.limits.sockets_per_customer => {
                     return Err(RegisterError::TooManySockets);
                 }
@@ -129,6 +125,19 @@ impl Hub {
         }
         self.sockets[role].fetch_add(1, Relaxed);
         Ok(Registration { hub: Arc::clone(self), connection })
+    }
+
+    /// The socket was admitted. A mitra that now holds more sockets than it may loses the longest-silent other one, which is
+    /// ordered to close as replaced: a phone with half-open sockets must not lock itself out. A socket that is refused after
+    /// all replaces nobody.
+    pub fn settle(&self, connection: &Connection) {
+        connection.settle();
+        let holder = connection.holder();
+        if holder.role == Role::Mitra
+            && let Some(of_subject) = self.holders.get(&holder.subject)
+        {
+            replace_longest_silent(&of_subject, connection, self.limits.sockets_per_mitra);
+        }
     }
 
     fn unregister(&self, connection: &Arc<Connection>) {
@@ -271,10 +280,14 @@ impl Hub {
         receiver
     }
 
-    /// The newest dashboard frame, as [`Hub::watch_availability`].
+    /// The dashboard frames. The first look returns at once only when somebody watches already: otherwise the newest frame is
+    /// as old as the last dashboard's leaving.
     pub fn watch_dashboard(&self) -> watch::Receiver<Option<Arc<DashboardNews>>> {
+        let watched = self.has_dashboards();
         let mut receiver = self.dashboard.subscribe();
-        receiver.mark_changed();
+        if watched {
+            receiver.mark_changed();
+        }
         receiver
     }
 
@@ -347,10 +360,11 @@ pub enum Published {
     Ignored,
 }
 
-fn replace_longest_silent(of_subject: &[Arc<Connection>], limit: usize) {
-    let standing = || of_subject.iter().filter(|connection| !connection.is_ordered());
-    if standing().count() >= limit
-        && let Some(silent) = standing().min_by_key(|connection| connection.heard_ms())
+fn replace_longest_silent(of_subject: &[Arc<Connection>], newest: &Connection, limit: usize) {
+    let standing = || of_subject.iter().filter(|connection| connection.is_settled() && !connection.is_ordered());
+    let others = standing().filter(|connection| !std::ptr::eq(&raw const ***connection, newest));
+    if standing().count() > limit
+        && let Some(silent) = others.min_by_key(|connection| connection.heard_ms())
     {
         silent.order(Close::REPLACED);
     }

@@ -38,10 +38,11 @@ impl Presence {
     ///
     /// # Errors
     /// Unknown mitra; the store cannot be asked.
-    pub async fn set_active(&self, id: MitraId, active: bool, cause: Cause) -> Result<StatusChange, PresenceError> {
+    pub async fn set_active(&self, id: MitraId, active: bool, cause: Cause) -> Result<MitraView, PresenceError> {
         let written = self.asked_store("set_active", self.store.set_active(id, active, &cause).await)?;
         self.write_through(&written.row, None, StatusReason::Deactivated).await;
-        Ok(StatusChange::of(&written.row, StatusReason::Deactivated))
+        let reason = if written.changed { StatusReason::Deactivated } else { StatusReason::Initial };
+        Ok(self.view(&written.row, reason).await)
     }
 
     /// Creates or updates a mitra.
@@ -59,7 +60,7 @@ impl Presence {
         let answer = self.store.put_mitra(id, display_name, max_sessions, &cause).await;
         let written = self.asked_store("put_mitra", answer)?;
         self.write_through(&written.row, written.row.heartbeat_age, StatusReason::External).await;
-        let view = MitraView::of_row(&written.row, StatusReason::External, self.fresh_in_store());
+        let view = self.view(&written.row, StatusReason::External).await;
         Ok(MitraView { display_name: Some(display_name.to_owned()), ..view })
     }
 
@@ -86,18 +87,29 @@ impl Presence {
         let Some(session) = holder.session else { return Ok(()) };
         let known = self.asked_store("auth_session", self.store.auth_session(session).await)?;
         match known {
-            Some(signed_in) if signed_in.valid && signed_in.subject == holder.subject => Ok(()),
+            Some(signed_in)
+                if signed_in.valid && signed_in.subject == holder.subject && signed_in.role == holder.role.as_str() =>
+            {
+                Ok(())
+            }
             _ => Err(PresenceError::Revoked),
         }
     }
 
-    /// Removes presence events older than `keep`, a bounded number at once. Returns how many went.
+    /// Removes presence events older than `keep`, a bounded number at once, until none are left. Returns how many went.
     ///
     /// # Errors
     /// The store cannot be asked.
     pub async fn prune_events(&self, keep: Duration) -> Result<u64, PresenceError> {
         const AT_ONCE: u32 = 10_000;
-        self.asked_store("prune_events", self.store.prune_events(keep, AT_ONCE).await)
+        let mut removed = 0;
+        loop {
+            let of_round = self.asked_store("prune_events", self.store.prune_events(keep, AT_ONCE).await)?;
+            removed += of_round;
+            if of_round < u64::from(AT_ONCE) {
+                return Ok(removed);
+            }
+        }
     }
 
     /// Counts an answer of the store.

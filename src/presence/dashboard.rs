@@ -16,21 +16,28 @@ use crate::{
 
 /// Changes within this time share one dashboard frame.
 const GATHER: Duration = Duration::from_millis(100);
+/// Cadence of the counts while no dashboard watches: for the metrics, and to have something to say when nobody can be asked.
+const UNWATCHED: Duration = Duration::from_secs(5);
 
 impl Presence {
     /// Reports this node and feeds its dashboards for as long as it is polled: at each change, and at `cadence`.
     pub async fn feed_dashboards(self: Arc<Self>, cadence: Duration) {
         let mut beat = interval(cadence);
+        let mut counted_ms = 0;
         loop {
             select! {
                 _ = beat.tick() => self.report_node().await,
                 () = self.dashboard_wanted.notified() => sleep(GATHER).await,
             }
-            // Counted for the metrics, and to have something to say when nobody can be asked, also while nobody watches.
-            if let Ok(overview) = self.overview().await
-                && self.hub.has_dashboards()
+            let now = self.hub.now_ms();
+            let watched = self.hub.has_dashboards();
+            if (watched || now >= counted_ms + UNWATCHED.as_millis() as u64)
+                && let Ok(overview) = self.overview().await
             {
-                self.hub.publish_dashboard(DashboardNews::new(&overview.body()));
+                counted_ms = now;
+                if watched {
+                    self.hub.publish_dashboard(DashboardNews::new(&overview.body()));
+                }
             }
         }
     }

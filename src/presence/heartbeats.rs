@@ -104,7 +104,11 @@ impl Presence {
             match self.asked_store("record_heartbeats", answer) {
                 Ok(moved) => saved += moved,
                 Err(error) => {
-                    self.unsaved.lock().extend(seats.into_iter().filter(|seat| !seat.mark_unsaved()));
+                    let tried = seats.split_off(seats.len().saturating_sub(BATCH));
+                    let mut unsaved = self.unsaved.lock();
+                    // Those that were not tried are still marked; of the others, who beat meanwhile is listed already.
+                    unsaved.extend(seats);
+                    unsaved.extend(tried.into_iter().filter(|seat| !seat.mark_unsaved()));
                     return Err(error);
                 }
             }

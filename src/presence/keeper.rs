@@ -46,7 +46,7 @@ impl Presence {
                     Ok(MirrorEvent::Snapshot(snapshot)) => self.push(snapshot),
                     Ok(MirrorEvent::Control(message)) => self.heed(message).await,
                     // Every return goes through rebuilding: writes made meanwhile are not in the mirror.
-                    Ok(MirrorEvent::Connected) => if self.mode() != Mode::Rebuilding { self.verdict(self.gate.distrust()) },
+                    Ok(MirrorEvent::Connected) => self.verdict(self.gate.distrust()),
                     Ok(MirrorEvent::Disconnected | MirrorEvent::Missed) => self.look().await,
                     Err(RecvError::Lagged(missed)) => {
                         self.metrics.watch_skipped(missed);
@@ -169,21 +169,26 @@ impl Presence {
 
     /// Carries over the changes that an unanswering mirror missed while nobody had given it up yet.
     async fn apply_unapplied(&self) {
-        let ids: Vec<MitraId> = self.unapplied.lock().iter().copied().take(1_000).collect();
+        // Taken out before the rows are read: a change that fails from here on is remembered anew.
+        let ids: Vec<MitraId> = {
+            let mut unapplied = self.unapplied.lock();
+            let some: Vec<MitraId> = unapplied.iter().copied().take(1_000).collect();
+            some.iter().for_each(|id| drop(unapplied.remove(id)));
+            some
+        };
         if ids.is_empty() {
             return;
         }
-        let Ok(rows) = self.asked_store("mitras", self.store.mitras(&ids).await) else { return };
+        let Ok(rows) = self.asked_store("mitras", self.store.mitras(&ids).await) else {
+            return ids.iter().for_each(|id| self.remember_unapplied(*id));
+        };
         let writes: Vec<Write> = rows
             .into_iter()
             .map(|row| Write { heartbeat_age: row.heartbeat_age, row, announce: Some(StatusReason::External) })
             .collect();
-        if let Ok(report) = self.asked_mirror("apply", self.mirror.apply(&writes).await) {
-            self.absorb(report.pulse);
-            let mut unapplied = self.unapplied.lock();
-            ids.iter().for_each(|id| {
-                unapplied.remove(id);
-            });
+        match self.asked_mirror("apply", self.mirror.apply(&writes).await) {
+            Ok(report) => self.absorb(report.pulse),
+            Err(_) => ids.iter().for_each(|id| self.remember_unapplied(*id)),
         }
     }
 

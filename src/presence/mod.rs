@@ -106,7 +106,8 @@ impl Presence {
         hub: Arc<Hub>,
         metrics: Metrics,
     ) -> Self {
-        let gate = mode::Gate::new(settings.node_id.clone(), settings.breaker_failures);
+        let started_ms = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or_default();
+        let gate = mode::Gate::new(settings.node_id.clone(), settings.breaker_failures, started_ms);
         metrics.set_mode(gate.mode());
         Self {
             settings,

@@ -31,10 +31,21 @@ struct State {
     mode: Mode,
     /// The mirror's epoch in force, from its epoch key.
     epoch: Option<Arc<str>>,
+    /// Counts the spells of rebuilding; a return of the mirror within one begins another.
+    spell: u64,
     /// Counts this node's own epochs.
     own: u64,
     own_version: u64,
-    own_available: Option<u64>,
+    /// Count and staleness last published without the mirror.
+    own_said: Option<(u64, bool)>,
+}
+
+impl State {
+    fn begin_own_epoch(&mut self) {
+        self.own += 1;
+        self.own_version = 0;
+        self.own_said = None;
+    }
 }
 
 /// What a pulse or a failure calls for.
@@ -47,7 +58,9 @@ pub(super) enum Verdict {
 }
 
 impl Gate {
-    pub(super) fn new(node_id: NodeId, breaker_failures: u32) -> Self {
+    /// `first_own` numbers the first epoch of the node's own; one that rises from start to start keeps apart the epochs of
+    /// a node that is always called the same.
+    pub(super) fn new(node_id: NodeId, breaker_failures: u32, first_own: u64) -> Self {
         Self {
             node_id,
             breaker_failures: breaker_failures.max(1),
@@ -55,9 +68,10 @@ impl Gate {
             state: Mutex::new(State {
                 mode: Mode::Rebuilding,
                 epoch: None,
-                own: 0,
+                spell: 0,
+                own: first_own,
                 own_version: 0,
-                own_available: None,
+                own_said: None,
             }),
             live_since_ms: AtomicU64::new(0),
         }
@@ -107,18 +121,23 @@ impl Gate {
         }
     }
 
-    /// The mirror came back, or may have missed writes: it is not believed until it was seeded again.
+    /// The mirror came back, or may have missed writes: it is not believed until it was seeded again, by a seed that begins
+    /// after this.
     pub(super) fn distrust(&self) -> Verdict {
         self.failures.store(0, Ordering::Relaxed);
         let mut state = self.state.lock();
-        if state.mode == Mode::Rebuilding { Verdict::Steady } else { self.enter(&mut state, Mode::Rebuilding) }
+        if state.mode == Mode::Rebuilding {
+            state.spell += 1;
+            return Verdict::Steady;
+        }
+        self.enter(&mut state, Mode::Rebuilding)
     }
 
     /// Numbers the present spell of rebuilding; `None` in any other mode. A seed that began in an earlier spell may have
     /// missed writes and counts for nothing.
     pub(super) fn rebuilding(&self) -> Option<u64> {
         let state = self.state.lock();
-        (state.mode == Mode::Rebuilding).then_some(state.own)
+        (state.mode == Mode::Rebuilding).then_some(state.spell)
     }
 
     /// The mirror failed and was not given up yet.
@@ -134,7 +153,7 @@ impl Gate {
     /// The seed that began in this spell of rebuilding is complete, in this epoch.
     pub(super) fn trust(&self, spell: u64, epoch: Arc<str>, now_ms: u64) -> Verdict {
         let mut state = self.state.lock();
-        if state.mode != Mode::Rebuilding || state.own != spell {
+        if state.mode != Mode::Rebuilding || state.spell != spell {
             return Verdict::Steady;
         }
         state.epoch = Some(epoch);
@@ -155,11 +174,12 @@ impl Gate {
     }
 
     fn enter(&self, state: &mut State, mode: Mode) -> Verdict {
+        if mode == Mode::Rebuilding {
+            state.spell += 1;
+        }
         if mode != Mode::Live {
             self.live_since_ms.store(0, Ordering::Relaxed);
-            state.own += 1;
-            state.own_version = 0;
-            state.own_available = None;
+            state.begin_own_epoch();
         }
         state.mode = mode;
         Verdict::Changed(mode)
@@ -180,8 +200,12 @@ impl Gate {
         if state.mode == Mode::Live {
             return Published::Ignored;
         }
-        if state.own_available != Some(available) {
-            state.own_available = Some(available);
+        let stale = source == Source::Local;
+        if state.own_said.is_some_and(|(_, was_stale)| was_stale != stale) {
+            state.begin_own_epoch();
+        }
+        if state.own_said != Some((available, stale)) {
+            state.own_said = Some((available, stale));
             state.own_version += 1;
         }
         hub.publish(AvailabilityNews::new(Snapshot {
@@ -190,7 +214,7 @@ impl Gate {
             available,
             as_of,
             source,
-            stale: state.mode == Mode::Stale,
+            stale,
         }))
     }
 }
@@ -202,7 +226,7 @@ mod tests {
 
     fn parts() -> (Gate, Hub) {
         let limits = HubLimits { sockets_per_mitra: 1, sockets_per_customer: 1, sockets: 1 };
-        (Gate::new(NodeId::new("n"), 2), Hub::new(limits))
+        (Gate::new(NodeId::new("n"), 2, 0), Hub::new(limits))
     }
 
     fn snapshot(epoch: &str, version: u64) -> Snapshot {

@@ -10,7 +10,7 @@ use chrono::Utc;
 
 use super::{Answer, Check, ListFilter, ListPage, MitraView, Presence, PresenceError, Readiness};
 use crate::{
-    domain::{AvailablePage, MitraId, Mode, Source, StatusReason},
+    domain::{AvailablePage, MitraId, MitraRow, Mode, Source, StatusReason},
     hub::AvailabilityNews,
     mirror::HistoryPoint,
     store::{DurableState, MitraQuery},
@@ -75,8 +75,13 @@ impl Presence {
     /// Unknown mitra; the store cannot be asked.
     pub async fn status(&self, id: MitraId) -> Result<MitraView, PresenceError> {
         let row = self.asked_store("mitra", self.store.mitra(id).await)?.ok_or(PresenceError::UnknownMitra)?;
-        let ages = self.heartbeat_ages(&[id]).await;
-        Ok(self.judged(MitraView::of_row(&row, StatusReason::Initial, self.fresh_in_store()), ages.as_ref()))
+        Ok(self.view(&row, StatusReason::Initial).await)
+    }
+
+    /// A row with its freshness, from whoever knows the newest heartbeat.
+    pub(super) async fn view(&self, row: &MitraRow, reason: StatusReason) -> MitraView {
+        let ages = self.heartbeat_ages(&[row.id]).await;
+        self.judged(MitraView::of_row(row, reason, self.fresh_in_store()), ages.as_ref())
     }
 
     /// One page of mitras in order of id.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Presence, PresenceError};
 use crate::{
-    domain::{Fence, MitraId, MitraRow, StatusReason},
+    domain::{Fence, MitraId, MitraRow, StatusChange, StatusReason},
     mirror::{Applied, Write},
 };
 
@@ -25,6 +25,17 @@ pub struct ReseedReport {
     pub duration_ms: u64,
 }
 
+/// What a mirror is taken for that is compared with the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// It has an epoch: it was seeded once and knows liveness better than the store. Nobody is refreshed, and what had to
+    /// be repaired is announced to every node.
+    Repair,
+    /// It was emptied or replaced. The store hears of a heartbeat up to one cadence late, so each mitra is given that much,
+    /// once. Nothing is announced: every node rebuilds, and reads the rows itself.
+    Rebuild,
+}
+
 impl Presence {
     /// Compares every row of the store with the mirror, by fence and by content, and repairs what differs. An id that only
     /// the mirror has is asked for again in a fresh statement before it is removed: it may have been created meanwhile.
@@ -36,6 +47,9 @@ impl Presence {
         let _one_at_a_time = self.reseeding.lock().await;
         let began = self.hub.now_ms();
         let mut report = ReseedReport::default();
+        let known = self.asked_mirror("tick", self.mirror.tick().await).map_err(lost)?;
+        let manner = if known.epoch.is_some() { Manner::Repair } else { Manner::Rebuild };
+        self.absorb(known);
         let mut seen: HashSet<MitraId> = HashSet::new();
         let mut after = None;
         loop {
@@ -44,7 +58,7 @@ impl Presence {
             let full = rows.len() == PAGE as usize;
             seen.extend(rows.iter().map(|row| row.id));
             report.rows += rows.len() as u64;
-            report.changed += self.repair(rows).await?;
+            report.changed += self.compare(rows, manner).await?;
             if !full {
                 break;
             }
@@ -57,17 +71,16 @@ impl Presence {
         Ok(report)
     }
 
-    async fn repair(&self, rows: Vec<MitraRow>) -> Result<u64, PresenceError> {
-        // The store hears of a heartbeat up to one cadence late. A mirror that is rebuilt gives the mitra that much, once; one
-        // that is live knows better, and a repair must not refresh who fell silent.
-        let grace = if self.gate.is_live() { Duration::ZERO } else { self.settings.heartbeat_mirror_interval };
+    async fn compare(&self, rows: Vec<MitraRow>, manner: Manner) -> Result<u64, PresenceError> {
+        let (grace, announce) = match manner {
+            Manner::Repair => (Duration::ZERO, Some(StatusReason::External)),
+            Manner::Rebuild => (self.settings.heartbeat_mirror_interval, None),
+        };
+        // What was missed while messages could not be heard reaches the sockets here from the truth itself.
+        rows.iter().for_each(|row| self.hub.apply_status(&StatusChange::of(row, StatusReason::External)));
         let writes: Vec<Write> = rows
             .into_iter()
-            .map(|row| Write {
-                heartbeat_age: row.heartbeat_age.map(|age| age.saturating_sub(grace)),
-                row,
-                announce: Some(StatusReason::External),
-            })
+            .map(|row| Write { heartbeat_age: row.heartbeat_age.map(|age| age.saturating_sub(grace)), row, announce })
             .collect();
         let report = self.asked_mirror("apply", self.mirror.apply(&writes).await).map_err(lost)?;
         let changed = report.outcomes.iter().filter(|outcome| **outcome == Applied::Changed).count();

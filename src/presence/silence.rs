@@ -72,11 +72,14 @@ impl Presence {
             .map(|row| Write { row, heartbeat_age: None, announce: Some(StatusReason::AutoOffline) })
             .collect();
         if !kept.is_empty() {
-            let rows = self.asked_store("mitras", self.store.mitras(&kept).await)?;
-            writes.extend(rows.into_iter().map(|row| {
-                let heartbeat_age = row.heartbeat_age;
-                Write { row, heartbeat_age, announce: None }
-            }));
+            match self.asked_store("mitras", self.store.mitras(&kept).await) {
+                Ok(rows) => writes.extend(rows.into_iter().map(|row| {
+                    let heartbeat_age = row.heartbeat_age;
+                    Write { row, heartbeat_age, announce: None }
+                })),
+                // What was changed must still be told; these are put right when the store answers again.
+                Err(_) => kept.iter().for_each(|id| self.remember_unapplied(*id)),
+            }
         }
         for write in &writes {
             let reason = write.announce.unwrap_or(StatusReason::External);

@@ -146,18 +146,22 @@ impl Metrics {
             reseed_drift: register(hadir, "reseed_drift", "Entries of the mirror that a reseed corrected"),
             sweep_runs: register(hadir, "sweep_runs", "Runs of the sweeps"),
             auto_offline: register(hadir, "auto_offline", "Mitras that this node took offline for silence"),
-            snapshots_published: register(hadir, "snapshots_published", "Snapshots published to the nodes"),
+            snapshots_published: register(
+                hadir,
+                "snapshots_published",
+                "Snapshots that this node handed to its watchers",
+            ),
             snapshot_delivery_seconds: histogram(
                 hadir,
                 "snapshot_delivery_seconds",
-                "From the moment of a snapshot to its write on a socket",
+                "From the moment of a snapshot, by the mirror's clock, to its being handed to this node's watchers",
                 exponential_buckets(0.001, 2.0, 13),
             ),
             pubsub_loop_lag_seconds: register(hadir, "pubsub_loop_lag_seconds", "Last round trip of the pub/sub probe"),
             watch_skipped: register(
                 hadir,
                 "watch_skipped",
-                "Snapshots that a watcher never saw, replaced by newer ones",
+                "Messages of the mirror that this node was too slow for; it read afresh",
             ),
             mitras: register(hadir, "mitras", "Mitras by state, as this node last counted"),
             sessions: register(hadir, "sessions", "Chat sessions by status, as this node last counted"),
@@ -261,7 +265,7 @@ impl Metrics {
         self.inner.snapshots_published.inc();
     }
 
-    /// A snapshot was written to a socket, this long after its moment.
+    /// A snapshot was handed to the watchers, this long after its moment.
     pub fn snapshot_delivered(&self, delay: Duration) {
         self.inner.snapshot_delivery_seconds.observe(delay.as_secs_f64());
     }
@@ -271,7 +275,7 @@ impl Metrics {
         self.inner.pubsub_loop_lag_seconds.set(lag.as_secs_f64());
     }
 
-    /// A watcher took a newer snapshot instead of this many.
+    /// So many messages of the mirror were missed.
     pub fn watch_skipped(&self, snapshots: u64) {
         self.inner.watch_skipped.inc_by(snapshots);
     }
