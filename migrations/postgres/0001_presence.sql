@@ -1,7 +1,7 @@
 -- The truth of presence. Other programs may write these tables with plain SQL, many rows at once: everything that the API
 -- does besides is done by the triggers below. Functions pin the search path they were created under, so that a writer's own
 -- never matters. Lock order everywhere: mitras, then mitra_status, then mitra_heartbeats, each by id. What can be done later
-(expiry, heartbeats) never waits for a row that somebody holds, so it takes part in no deadlock, whatever order others use.
+-- (expiry, heartbeats) never waits for a row that somebody holds, so it takes part in no deadlock, whatever order others use.
 
 CREATE SEQUENCE hadir_revision;
 

@@ -121,7 +121,7 @@ impl SqliteStore {
                            SELECT s.mitra_id FROM json_each(?1) c \
                            JOIN mitra_status s ON s.mitra_id = c.value ->> 0 AND s.online_epoch = c.value ->> 1 \
                            JOIN mitra_heartbeats h ON h.mitra_id = s.mitra_id \
-                           WHERE coalesce(h.last_heartbeat_at, 0) <= CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?2) \
+                           WHERE coalesce(h.last_heartbeat_at, -9223372036854775807) <= CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?2) \
                            RETURNING mitra_id";
                 let query = sqlx::query(sql).bind(&pairs).bind(milliseconds(silent_for));
                 let rows = query.fetch_all(&mut *tx).await?;
