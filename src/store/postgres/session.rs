@@ -94,9 +94,8 @@ pub(super) fn explain_start(error: sqlx::Error) -> StoreError {
         let what = match &*code {
             code if code.starts_with("28") => "check the user and the password in DATABASE_URL",
             "3D000" => "create the database, or correct its name in DATABASE_URL",
-            code if code.starts_with("42") => {
-                "give the user of DATABASE_URL its own schema, or the rights to change this one"
-            }
+            "42501" => "give the user of DATABASE_URL the rights to change the schema, or a schema of its own",
+            code if code.starts_with("42") => "HADIR_DB_SCHEMA holds other tables than Hadir's: name an empty schema",
             _ => return explain(error),
         };
         return StoreError::Invalid(format!("Postgres says: {}; {what}", refused.message()));

@@ -179,7 +179,8 @@ async fn a_reactivated_mitra_is_offline(bench: Bench) {
 
 async fn the_same_again_changes_nothing(bench: Bench) {
     let created = bench.created(1).await;
-    let unchanged = |transition: Transition| assert_eq!(transition, Transition { row: created.clone(), changed: false });
+    let unchanged =
+        |transition: Transition| assert_eq!(transition, Transition { row: created.clone(), changed: false });
     unchanged(bench.put_mitra(id(1), "Mitra 1", None, &cause("")).await.expect("put"));
     unchanged(bench.set_online(id(1), false, &cause("")).await.expect("offline"));
     unchanged(bench.set_active(id(1), true, &cause("")).await.expect("active"));
