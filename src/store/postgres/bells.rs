@@ -18,8 +18,8 @@ use crate::{domain::MitraId, store::Bell};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A silence this long is asked about: a server that vanished sends no end of its connection.
-const SILENCE: Duration = Duration::from_secs(5);
+/// A silence of so many deadlines is asked about: a server that vanished sends no end of its connection.
+const SILENT_DEADLINES: u32 = 2;
 
 pub(super) struct Listening {
     pub(super) options: PgConnectOptions,
@@ -62,7 +62,7 @@ impl Ear {
                 }
             };
             // Giving up the wait loses nothing: the driver keeps what it has read.
-            match timeout(SILENCE, listener.try_recv()).await {
+            match timeout(self.listening.deadline * SILENT_DEADLINES, listener.try_recv()).await {
                 Ok(Ok(Some(notification))) => match parse(notification.payload()) {
                     Some(bell) => return bell,
                     None => tracing::debug!(payload = notification.payload(), "a bell that is not ours"),

@@ -94,7 +94,10 @@ pub(super) fn explain_start(error: sqlx::Error) -> StoreError {
         let what = match &*code {
             code if code.starts_with("28") => "check the user and the password in DATABASE_URL",
             "3D000" => "create the database, or correct its name in DATABASE_URL",
-            "42501" => "give the user of DATABASE_URL the rights to change the schema, or a schema of its own",
+            // The latter: the schema exists, and this user may not even look into it.
+            "42501" | "3F000" => {
+                "give the user of DATABASE_URL the rights to change the schema, or a schema of its own"
+            }
             code if code.starts_with("42") => "HADIR_DB_SCHEMA holds other tables than Hadir's: name an empty schema",
             _ => return explain(error),
         };

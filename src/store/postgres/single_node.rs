@@ -13,10 +13,10 @@ use crate::store::StoreError;
 
 /// Kind of our advisory lock on a schema; any number that nobody else uses.
 const SINGLE_NODE_LOCK: i32 = 0x68_61_64_69;
-/// How often the session is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The session is looked at once in so many deadlines.
+const QUIET_DEADLINES: u32 = 2;
 /// Pause between attempts to take the lock again.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Held by the one node of a store without a shared mirror; another one is refused while its session lives. Dropped, it
 /// is free again.
@@ -53,7 +53,7 @@ impl SingleNode {
     /// again. Ends only when another node was faster, with the reason why this one must stop.
     pub async fn keep(mut self) -> StoreError {
         loop {
-            sleep(LOOK_EVERY).await;
+            sleep(self.settings.query_timeout * QUIET_DEADLINES).await;
             let ping = timeout(self.settings.query_timeout, self.session.ping()).await;
             if matches!(ping, Ok(Ok(()))) {
                 continue;
