@@ -39,12 +39,14 @@ impl PostgresSettings {
 
     pub(super) fn options(&self, statement_timeout: Duration) -> Result<PgConnectOptions, StoreError> {
         let ms = |period: Duration| period.as_millis().to_string();
-        let options = PgConnectOptions::from_str(&self.url).map_err(|_| {
+        // The driver takes any scheme.
+        let is_postgres = ["postgres://", "postgresql://"].iter().any(|scheme| self.url.starts_with(scheme));
+        let options = PgConnectOptions::from_str(&self.url).ok().filter(|_| is_postgres).ok_or_else(|| {
             // Why is not said: the text may hold the password.
             StoreError::Invalid(
                 "DATABASE_URL is not an address of Postgres: write postgres://user:password@host:5432/database; special \
-                 characters in the password as %XX, sslmode one of disable, prefer, require, verify-ca, verify-full"
-                    .into(),
+                 characters in the password as %XX, sslmode one of disable, allow, prefer, require, verify-ca, verify-full"
+                    .to_owned(),
             )
         })?;
         Ok(options.application_name("hadir").options([

@@ -25,7 +25,6 @@ max_connections = 400
 shared_buffers = '32MB'
 dynamic_shared_memory_type = mmap
 fsync = off
-synchronous_commit = off
 full_page_writes = off
 wal_level = minimal
 max_wal_senders = 0
@@ -69,11 +68,6 @@ pub async fn schema() -> Schema {
     execute(&mut connection, format!("CREATE SCHEMA {name}")).await;
     connection.close().await.expect("closed");
     Schema { url, name }
-}
-
-/// What the server of this run has logged.
-pub fn shared_log() -> String {
-    shared().log()
 }
 
 impl Drop for Schema {

@@ -1,6 +1,5 @@
 //! Plain SQL as another program writes it, many rows in one statement: every effect of the API follows.
 
-use hadir::store::Store;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{Bench, Kind, cause, id};
