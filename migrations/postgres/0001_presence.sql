@@ -1,6 +1,7 @@
 -- The truth of presence. Other programs may write these tables with plain SQL, many rows at once: everything that the API
 -- does besides is done by the triggers below. Functions pin the search path they were created under, so that a writer's own
--- never matters. Lock order everywhere: mitra_status by id.
+-- never matters. Lock order everywhere: mitras, then mitra_status, then mitra_heartbeats, each by id. What can be done later
+-- (expiry, heartbeats) never waits for a row that somebody holds, so it takes part in no deadlock, whatever order others use.
 
 CREATE SEQUENCE hadir_revision;
 
@@ -16,7 +17,7 @@ CREATE TABLE customers (
 );
 
 CREATE TABLE mitras (
-    id uuid PRIMARY KEY,
+    id uuid PRIMARY KEY CONSTRAINT id_is_not_nil CHECK (id <> '00000000-0000-0000-0000-000000000000'),
     display_name text NOT NULL DEFAULT ''
         CONSTRAINT display_name_at_most_200_characters CHECK (char_length(display_name) <= 200),
     is_active boolean NOT NULL DEFAULT true,
@@ -36,7 +37,7 @@ CREATE INDEX mitra_status_revision ON mitra_status (revision);
 -- Narrow and half full, so that a heartbeat is a HOT update: no index is touched.
 CREATE TABLE mitra_heartbeats (
     mitra_id uuid PRIMARY KEY REFERENCES mitras (id) ON DELETE CASCADE,
-    last_heartbeat_at timestamptz
+    last_heartbeat_at timestamptz CONSTRAINT last_heartbeat_at_is_a_time CHECK (isfinite(last_heartbeat_at))
 ) WITH (fillfactor = 50);
 
 CREATE TABLE chat_sessions (
@@ -76,13 +77,16 @@ $$ SELECT coalesce(nullif(current_setting('hadir.actor', true), ''), 'sql') $$;
 CREATE FUNCTION hadir_reason() RETURNS text LANGUAGE sql STABLE AS
 $$ SELECT nullif(current_setting('hadir.reason', true), '') $$;
 
--- A bell, never data. Above a thousand rows one bell for all of them: look at everything.
+-- A bell, never data. Above a thousand rows one bell for all of them: look at everything. A channel's name has at most 63
+-- bytes; a schema's name cut to fit at worst shares its channel.
 CREATE FUNCTION hadir_ring(channel_schema text, payloads text[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    channel text := 'hadir_' || left(channel_schema, 57);
 BEGIN
     IF cardinality(payloads) > 1000 THEN
-        PERFORM pg_notify('hadir_' || channel_schema, '*');
+        PERFORM pg_notify(channel, '*');
     ELSE
-        PERFORM pg_notify('hadir_' || channel_schema, payload) FROM unnest(payloads) AS payload;
+        PERFORM pg_notify(channel, payload) FROM unnest(payloads) AS payload;
     END IF;
 END $$;
 
@@ -115,10 +119,15 @@ CREATE TRIGGER hadir_status_before BEFORE INSERT OR UPDATE ON mitra_status
     FOR EACH ROW EXECUTE FUNCTION hadir_status_before();
 
 CREATE FUNCTION hadir_status_updated() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    arrived uuid[];
 BEGIN
-    UPDATE mitra_heartbeats h SET last_heartbeat_at = clock_timestamp()
-        FROM new_rows n JOIN old_rows o USING (mitra_id)
-        WHERE h.mitra_id = n.mitra_id AND n.is_online AND NOT o.is_online;
+    SELECT array_agg(n.mitra_id) INTO arrived
+        FROM new_rows n JOIN old_rows o USING (mitra_id) WHERE n.is_online AND NOT o.is_online;
+    IF arrived IS NOT NULL THEN
+        PERFORM 1 FROM mitra_heartbeats WHERE mitra_id = ANY (arrived) ORDER BY mitra_id FOR NO KEY UPDATE;
+        UPDATE mitra_heartbeats SET last_heartbeat_at = clock_timestamp() WHERE mitra_id = ANY (arrived);
+    END IF;
     INSERT INTO presence_events (mitra_id, kind, reason, actor)
         SELECT n.mitra_id, CASE WHEN n.is_online THEN 'online' ELSE 'offline' END, hadir_reason(), hadir_actor()
         FROM new_rows n JOIN old_rows o USING (mitra_id) WHERE n.is_online <> o.is_online ORDER BY n.mitra_id;
@@ -149,6 +158,7 @@ CREATE FUNCTION hadir_mitras_updated() RETURNS trigger LANGUAGE plpgsql SET sear
 DECLARE
     touched uuid[];
     switched uuid[];
+    signed_in uuid[];
 BEGIN
     SELECT array_agg(n.id ORDER BY n.id), array_agg(n.id ORDER BY n.id) FILTER (WHERE n.is_active <> o.is_active)
         INTO touched, switched
@@ -160,8 +170,11 @@ BEGIN
     PERFORM 1 FROM mitra_status WHERE mitra_id = ANY (touched) ORDER BY mitra_id FOR NO KEY UPDATE;
     UPDATE mitra_status SET is_online = is_online AND NOT mitra_id = ANY (coalesce(switched, '{}')), revision = -1
         WHERE mitra_id = ANY (touched);
-    UPDATE auth_sessions a SET revoked_at = clock_timestamp()
-        FROM new_rows n WHERE n.id = ANY (switched) AND NOT n.is_active AND a.subject_id = n.id AND a.revoked_at IS NULL;
+    SELECT array_agg(a.id) INTO signed_in FROM (
+        SELECT s.id FROM auth_sessions s JOIN new_rows n ON n.id = s.subject_id
+        WHERE n.id = ANY (switched) AND NOT n.is_active AND s.revoked_at IS NULL ORDER BY s.id FOR NO KEY UPDATE OF s
+    ) a;
+    UPDATE auth_sessions SET revoked_at = clock_timestamp() WHERE id = ANY (signed_in) AND revoked_at IS NULL;
     INSERT INTO presence_events (mitra_id, kind, reason, actor)
         SELECT n.id, CASE WHEN n.is_active THEN 'reactivated' ELSE 'deactivated' END, hadir_reason(), hadir_actor()
         FROM new_rows n WHERE n.id = ANY (switched) ORDER BY n.id;
@@ -173,6 +186,17 @@ END $$;
 CREATE TRIGGER hadir_mitras_updated AFTER UPDATE ON mitras
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION hadir_mitras_updated();
+
+-- Removed for good: whoever hears the bell finds no row.
+CREATE FUNCTION hadir_mitras_deleted() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM hadir_ring(TG_TABLE_SCHEMA, array_agg(id || ':' || nextval('hadir_revision'))) FROM old_rows
+        HAVING count(*) > 0;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER hadir_mitras_deleted AFTER DELETE ON mitras
+    REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION hadir_mitras_deleted();
 
 CREATE FUNCTION hadir_auth_sessions_updated() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -228,53 +252,67 @@ END $$;
 CREATE FUNCTION hadir_put_mitra(mitra uuid, name text, capacity integer, actor text, why text)
 RETURNS TABLE (changed boolean, mitra_row hadir_mitras) LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-    before bigint;
+    had integer;
+    is_changed boolean := true;
 BEGIN
     PERFORM set_config('hadir.actor', actor, true), set_config('hadir.reason', why, true);
-    SELECT s.revision INTO before FROM mitra_status s WHERE s.mitra_id = mitra;
-    INSERT INTO mitras AS m (id, display_name, max_sessions) VALUES (mitra, name, capacity)
-        ON CONFLICT (id) DO UPDATE
-        SET display_name = excluded.display_name, max_sessions = coalesce(excluded.max_sessions, m.max_sessions);
-    RETURN QUERY SELECT r.revision IS DISTINCT FROM before, r FROM hadir_mitras r WHERE r.id = mitra;
+    INSERT INTO mitras (id, display_name, max_sessions) VALUES (mitra, name, capacity) ON CONFLICT (id) DO NOTHING;
+    IF NOT FOUND THEN
+        SELECT m.max_sessions INTO had FROM mitras m WHERE m.id = mitra FOR NO KEY UPDATE;
+        is_changed := capacity IS NOT NULL AND capacity IS DISTINCT FROM had;
+        UPDATE mitras m SET display_name = name, max_sessions = coalesce(capacity, had) WHERE m.id = mitra;
+    END IF;
+    RETURN QUERY SELECT is_changed, r FROM hadir_mitras r WHERE r.id = mitra;
 END $$;
 
+-- A row that somebody holds is being changed: it is left to the next sweep. Held first and judged in a statement of its
+-- own, which sees a heartbeat that was stamped meanwhile.
 CREATE FUNCTION hadir_expire_silent(ids uuid[], epochs bigint[], silent_ms bigint)
 RETURNS SETOF hadir_mitras LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
+    held uuid[];
     expired uuid[];
 BEGIN
     PERFORM set_config('hadir.actor', 'sweep', true), set_config('hadir.reason', 'silent', true);
-    WITH locked AS (
-        SELECT s.mitra_id, s.online_epoch, s.is_online FROM mitra_status s
-        WHERE s.mitra_id = ANY (ids) ORDER BY s.mitra_id FOR NO KEY UPDATE
-    ), silent AS (
-        SELECT l.mitra_id FROM locked l
-        JOIN unnest(ids, epochs) AS c (id, epoch) ON c.id = l.mitra_id AND c.epoch = l.online_epoch
-        JOIN mitra_heartbeats h ON h.mitra_id = l.mitra_id
-        WHERE l.is_online
+    SELECT array_agg(l.mitra_id) INTO held FROM (
+        SELECT s.mitra_id FROM mitra_status s WHERE s.mitra_id = ANY (ids) AND s.is_online
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) l;
+    WITH changed AS (
+        UPDATE mitra_status s SET is_online = false
+        FROM unnest(ids, epochs) AS c (id, epoch), mitra_heartbeats h
+        WHERE s.mitra_id = ANY (held) AND s.is_online AND c.id = s.mitra_id AND c.epoch = s.online_epoch
+            AND h.mitra_id = s.mitra_id
             AND coalesce(h.last_heartbeat_at, '-infinity') <= clock_timestamp() - silent_ms * interval '1 millisecond'
-    ), changed AS (
-        UPDATE mitra_status s SET is_online = false FROM silent WHERE s.mitra_id = silent.mitra_id AND s.is_online
         RETURNING s.mitra_id
     )
-    SELECT array_agg(mitra_id) INTO expired FROM changed;
-    RETURN QUERY SELECT r.* FROM hadir_mitras r WHERE r.id = ANY (expired);
+    SELECT array_agg(c.mitra_id) INTO expired FROM changed c;
+    RETURN QUERY SELECT r.* FROM hadir_mitras r WHERE r.id = ANY (expired) ORDER BY r.id;
 END $$;
 
--- Ages, not times: only ages cross clocks. Locked in order of id, so that two nodes' batches never wait for each other in a
--- circle.
-CREATE FUNCTION hadir_record_heartbeats(ids uuid[], ages_ms bigint[])
-RETURNS bigint LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+-- Ages, not times: only ages cross clocks. Rows that another transaction holds are not waited for: `busy` names them, to be
+-- asked for again.
+CREATE FUNCTION hadir_record_heartbeats(ids uuid[], ages_ms bigint[], OUT moved bigint, OUT busy uuid[])
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-    moved bigint;
+    newer uuid[];
+    times timestamptz[];
+    held uuid[];
 BEGIN
-    PERFORM 1 FROM mitra_heartbeats WHERE mitra_id = ANY (ids) ORDER BY mitra_id FOR NO KEY UPDATE;
-    UPDATE mitra_heartbeats h SET last_heartbeat_at = b.at
+    SELECT array_agg(b.id), array_agg(b.at) INTO newer, times
         FROM (
-            SELECT u.id, max(clock_timestamp() - u.age * interval '1 millisecond') AS at
+            SELECT u.id, now() - min(u.age) * interval '1 millisecond' AS at
             FROM unnest(ids, ages_ms) AS u (id, age) GROUP BY u.id
         ) b
-        WHERE h.mitra_id = b.id AND (h.last_heartbeat_at IS NULL OR h.last_heartbeat_at < b.at);
+        JOIN mitra_heartbeats h ON h.mitra_id = b.id
+        WHERE h.last_heartbeat_at IS NULL OR h.last_heartbeat_at < b.at;
+    SELECT array_agg(l.mitra_id) INTO held FROM (
+        SELECT mitra_id FROM mitra_heartbeats WHERE mitra_id = ANY (newer) FOR NO KEY UPDATE SKIP LOCKED
+    ) l;
+    UPDATE mitra_heartbeats h SET last_heartbeat_at = b.at
+        FROM unnest(newer, times) AS b (id, at)
+        WHERE h.mitra_id = b.id AND h.mitra_id = ANY (held)
+            AND (h.last_heartbeat_at IS NULL OR h.last_heartbeat_at < b.at);
     GET DIAGNOSTICS moved = ROW_COUNT;
-    RETURN moved;
+    SELECT coalesce(array_agg(l.id), '{}') INTO busy FROM (SELECT unnest(newer) AS id EXCEPT SELECT unnest(held)) l;
 END $$;

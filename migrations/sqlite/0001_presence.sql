@@ -16,8 +16,10 @@ CREATE TABLE customers (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE mitras (
-    id TEXT PRIMARY KEY CHECK (length(id) = 36),
-    display_name TEXT NOT NULL DEFAULT '' CONSTRAINT display_name_at_most_200_characters CHECK (length(display_name) <= 200),
+    id TEXT PRIMARY KEY CHECK (length(id) = 36)
+        CONSTRAINT id_is_not_nil CHECK (id <> '00000000-0000-0000-0000-000000000000'),
+    display_name TEXT NOT NULL DEFAULT '' CONSTRAINT display_name_at_most_200_characters CHECK (length(display_name) <= 200)
+        CONSTRAINT display_name_has_no_zero_byte CHECK (instr(display_name, char(0)) = 0),
     is_active INTEGER NOT NULL DEFAULT 1 CHECK (is_active IN (0, 1)),
     max_sessions INTEGER CONSTRAINT max_sessions_from_0_to_1000 CHECK (max_sessions BETWEEN 0 AND 1000)
 ) STRICT, WITHOUT ROWID;

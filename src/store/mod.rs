@@ -40,7 +40,8 @@ pub enum StoreError {
 pub struct Transition {
     /// The row as it is after the write.
     pub row: MitraRow,
-    /// False when the row was already so: nothing was written and no event recorded.
+    /// False when the row was already so: its fence is as it was and no event was recorded. (A display name is no part of
+    /// the row: a new one is written and changes no fence.)
     pub changed: bool,
 }
 
@@ -66,7 +67,8 @@ pub enum DurableState {
     Deactivated,
 }
 
-/// One page of mitras, by id. `search` matches the start of an id or any part of the display name, case folded.
+/// One page of mitras, by id. `search` matches the start of an id or any part of the display name, as it is written but for
+/// the case of letters (of ASCII surely, of others as the database's locale knows them).
 #[derive(Clone, Debug)]
 pub struct MitraQuery {
     pub state: DurableState,
@@ -114,7 +116,8 @@ pub trait Store: Send + Sync + 'static {
     /// The mitra's row with its display name.
     async fn profile(&self, id: MitraId) -> Result<Option<MitraProfile>, StoreError>;
 
-    /// Creates or updates a mitra. `max_sessions`: `None` leaves it (the configured default for a new one).
+    /// Creates or updates a mitra. `max_sessions`: `None` leaves it (the configured default for a new one). A name over 200
+    /// characters or a capacity over 1,000 is [`StoreError::Invalid`].
     async fn put_mitra(
         &self,
         id: MitraId,
@@ -131,14 +134,16 @@ pub trait Store: Send + Sync + 'static {
     async fn set_active(&self, id: MitraId, active: bool, cause: &Cause) -> Result<Transition, StoreError>;
 
     /// Takes those offline that are still in this online epoch and whose stored heartbeat is at least `silent_for` old.
-    /// Returns only the rows this call changed; each with one event.
+    /// Returns only the rows this call changed; each with one event. One that somebody else is writing just now is left to
+    /// the next call.
     async fn expire_silent(
         &self,
         candidates: &[(MitraId, i64)],
         silent_for: Duration,
     ) -> Result<Vec<MitraRow>, StoreError>;
 
-    /// Stamps heartbeats, given as ages, only forward; only existing mitras. Idempotent. Returns how many moved.
+    /// Stamps heartbeats, given as ages, only forward; only existing mitras; the newest of an id that comes twice. Idempotent:
+    /// the same heartbeat, by now older, moves nothing. Returns how many moved.
     async fn record_heartbeats(&self, ages: &[(MitraId, Duration)]) -> Result<u64, StoreError>;
 
     /// The counts, judging freshness by stored heartbeats.
@@ -171,4 +176,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Ends connections; nothing may be called after.
     async fn close(&self);
+}
+
+/// A period as a statement takes it, in milliseconds. More than a century is a century, so that no sum overflows.
+fn milliseconds(period: Duration) -> i64 {
+    const CENTURY: i64 = 100 * 365 * 24 * 60 * 60 * 1000;
+    i64::try_from(period.as_millis()).map_or(CENTURY, |period| period.min(CENTURY))
+}
+
+/// A broken rule in words: constraints are named as sentences.
+fn broken_rule(constraint: &str) -> StoreError {
+    StoreError::Invalid(format!("a rule of the store is broken: {}", constraint.replace('_', " ")))
 }

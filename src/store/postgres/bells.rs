@@ -6,36 +6,48 @@ use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use sqlx::{PgPool, postgres::PgListener};
-use tokio::time::sleep;
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
+};
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+use super::connect::never_idle_out;
 use crate::{domain::MitraId, store::Bell};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A silence of so many deadlines is asked about: a server that vanished sends no end of its connection.
+const SILENT_DEADLINES: u32 = 2;
 
-struct Listening {
-    pool: PgPool,
-    channel: String,
+pub(super) struct Listening {
+    pub(super) options: PgConnectOptions,
+    pub(super) channel: String,
+    /// Longest wait for a connection and for an answer.
+    pub(super) deadline: Duration,
+}
+
+struct Ear {
+    listening: Listening,
     listener: Option<PgListener>,
     pause: Duration,
 }
 
-pub(super) fn listen(pool: PgPool, channel: String) -> BoxStream<'static, Bell> {
-    let listening = Listening { pool, channel, listener: None, pause: FIRST_PAUSE };
-    stream::unfold(listening, |mut listening| async move {
-        let bell = listening.next().await;
-        Some((bell, listening))
+pub(super) fn listen(listening: Listening) -> BoxStream<'static, Bell> {
+    let ear = Ear { listening, listener: None, pause: FIRST_PAUSE };
+    stream::unfold(ear, |mut ear| async move {
+        let bell = ear.next().await;
+        Some((bell, ear))
     })
     .boxed()
 }
 
-impl Listening {
+impl Ear {
     async fn next(&mut self) -> Bell {
         loop {
             let Some(listener) = &mut self.listener else {
-                match self.connect().await {
+                match self.listening.connect().await {
                     Ok(listener) => {
                         self.listener = Some(listener);
                         self.pause = FIRST_PAUSE;
@@ -49,21 +61,46 @@ impl Listening {
                     }
                 }
             };
-            match listener.try_recv().await {
-                Ok(Some(notification)) => match parse(notification.payload()) {
+            // Giving up the wait loses nothing: the driver keeps what it has read.
+            match timeout(self.listening.deadline * SILENT_DEADLINES, listener.try_recv()).await {
+                Ok(Ok(Some(notification))) => match parse(notification.payload()) {
                     Some(bell) => return bell,
                     None => tracing::debug!(payload = notification.payload(), "a bell that is not ours"),
                 },
                 // The connection was lost: what was rung meanwhile is gone.
-                Ok(None) | Err(_) => self.listener = None,
+                Ok(Ok(None) | Err(_)) => self.listener = None,
+                Err(_) => {
+                    let question = sqlx::query("SELECT 1").execute(listener);
+                    if !matches!(timeout(self.listening.deadline, question).await, Ok(Ok(_))) {
+                        self.listener = None;
+                    }
+                }
             }
         }
     }
+}
 
+impl Listening {
     async fn connect(&self) -> Result<PgListener, sqlx::Error> {
-        let mut listener = PgListener::connect_with(&self.pool).await?;
-        listener.listen(&self.channel).await?;
-        Ok(listener)
+        let connecting = async {
+            let mut listener = PgListener::connect_with(&self.pool()).await?;
+            // A lost connection is told as such, not replaced behind our back.
+            listener.eager_reconnect(false);
+            listener.listen(&self.channel).await?;
+            Ok(listener)
+        };
+        timeout(self.deadline, connecting).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    }
+
+    /// Of one connection, apart from the store's: this one is never handed back.
+    fn pool(&self) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .acquire_timeout(self.deadline)
+            .after_connect(|connection, _| Box::pin(never_idle_out(connection)))
+            .connect_lazy_with(self.options.clone())
     }
 }
 

@@ -4,16 +4,16 @@ use std::{str::FromStr, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, Connection, PgConnection,
+    migrate::MigrateError,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::time::timeout;
 
-use super::PostgresStore;
+use super::{PostgresStore, session::explain_start};
 use crate::store::StoreError;
 
-/// Keys of our advisory locks; any two numbers that nobody else uses, spelling "hadir".
-const MIGRATION_LOCK: i64 = 0x68_61_64_69_72_01;
-const SINGLE_NODE_LOCK: i32 = 0x68_61_64_69;
+/// Kind of our advisory lock on a schema; any number that nobody else uses.
+const MIGRATION_LOCK: i32 = 0x68_61_64_01;
 
 /// Where Postgres is and how long it may take.
 #[derive(Clone)]
@@ -33,14 +33,20 @@ pub struct PostgresSettings {
 impl PostgresSettings {
     /// The channel that the triggers ring on.
     pub(super) fn channel(&self) -> String {
-        format!("hadir_{}", self.schema)
+        // Cut as the trigger does it: a channel's name has at most 63 bytes.
+        format!("hadir_{}", self.schema.chars().take(57).collect::<String>())
     }
 
-    fn options(&self, statement_timeout: Duration) -> Result<PgConnectOptions, StoreError> {
+    pub(super) fn options(&self, statement_timeout: Duration) -> Result<PgConnectOptions, StoreError> {
         let ms = |period: Duration| period.as_millis().to_string();
-        let options = PgConnectOptions::from_str(&self.url).map_err(|_| {
+        // The driver takes any scheme.
+        let is_postgres = ["postgres://", "postgresql://"].iter().any(|scheme| self.url.starts_with(scheme));
+        let options = PgConnectOptions::from_str(&self.url).ok().filter(|_| is_postgres).ok_or_else(|| {
+            // Why is not said: the text may hold the password.
             StoreError::Invalid(
-                "DATABASE_URL is not an address of Postgres: postgres://user:password@host/database".into(),
+                "DATABASE_URL is not an address of Postgres: write postgres://user:password@host:5432/database; special \
+                 characters in the password as %XX, sslmode one of disable, allow, prefer, require, verify-ca, verify-full"
+                    .to_owned(),
             )
         })?;
         Ok(options.application_name("hadir").options([
@@ -51,10 +57,16 @@ impl PostgresSettings {
         ]))
     }
 
-    async fn connect(&self, statement_timeout: Duration) -> Result<PgConnection, StoreError> {
-        let options = self.options(statement_timeout)?;
-        match timeout(self.migrate_timeout, PgConnection::connect_with(&options)).await {
-            Ok(connected) => connected.map_err(super::explain),
+    /// A connection outside the pool, whose statements may take so long.
+    pub(super) async fn session(&self, name: &str, statement_timeout: Duration) -> Result<PgConnection, StoreError> {
+        let options = self.options(statement_timeout)?.application_name(name);
+        let connecting = async {
+            let mut session = PgConnection::connect_with(&options).await?;
+            never_idle_out(&mut session).await?;
+            Ok(session)
+        };
+        match timeout(self.acquire_timeout + self.query_timeout, connecting).await {
+            Ok(connected) => connected.map_err(explain_start),
             Err(_) => Err(StoreError::Unavailable("Postgres did not accept a connection in time".to_owned())),
         }
     }
@@ -74,68 +86,59 @@ impl PostgresStore {
     }
 }
 
+/// A session that lives as long as the node is not ended for being idle. The parameter exists from Postgres 14 on.
+pub(super) async fn never_idle_out(session: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let sql = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'";
+    sqlx::query(sql).execute(session).await.map(|_| ())
+}
+
 /// Applies migrations under an advisory lock, creating the schema if it is missing; with `new_generation` also declares that
 /// the database was restored, so that everything from now on is newer than what was lost. Returns the generation.
 ///
 /// # Errors
 /// Postgres cannot be reached or refuses; the text says what.
 pub async fn migrate(settings: &PostgresSettings, new_generation: bool) -> Result<i64, StoreError> {
-    let mut connection = settings.connect(settings.migrate_timeout).await?;
+    let mut connection = settings.session("hadir migrate", settings.migrate_timeout).await?;
     let work = async {
+        // Whoever comes second waits for the first, however long its rows are locked.
         sqlx::query("SET lock_timeout = 0").execute(&mut connection).await?;
-        sqlx::query("SELECT pg_advisory_lock($1)").bind(MIGRATION_LOCK).execute(&mut connection).await?;
-        let schema = settings.schema.replace('"', "\"\"");
-        // A schema's name cannot be a parameter; it is quoted, and it is the operator's own.
-        sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"")))
+        sqlx::query("SELECT pg_advisory_lock($1, hashtext($2))")
+            .bind(MIGRATION_LOCK)
+            .bind(&settings.schema)
             .execute(&mut connection)
             .await?;
-        sqlx::migrate!("migrations/postgres").run(&mut connection).await.map_err(|error| match error {
-            sqlx::migrate::MigrateError::Execute(error) => error,
-            other => sqlx::Error::Configuration(Box::new(other)),
-        })?;
-        let sql = "UPDATE hadir_meta SET generation = CASE WHEN $1 \
-                     THEN greatest(generation + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint) \
-                     ELSE generation END RETURNING generation";
-        sqlx::query_scalar(sql).bind(new_generation).fetch_one(&mut connection).await
+        // Asked first: creating one that exists needs a right that a careful operator does not give.
+        let exists: bool = sqlx::query_scalar("SELECT count(*) > 0 FROM pg_namespace WHERE nspname = $1")
+            .bind(&settings.schema)
+            .fetch_one(&mut connection)
+            .await?;
+        if !exists {
+            let schema = settings.schema.replace('"', "\"\"");
+            // A schema's name cannot be a parameter; it is quoted, and it is the operator's own.
+            sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA \"{schema}\""))).execute(&mut connection).await?;
+        }
+        // Our lock is held already.
+        sqlx::migrate!("migrations/postgres").set_locking(false).run(&mut connection).await?;
+        let sql = if new_generation {
+            "UPDATE hadir_meta SET \
+             generation = greatest(generation + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint) \
+             RETURNING generation"
+        } else {
+            "SELECT generation FROM hadir_meta"
+        };
+        Ok(sqlx::query_scalar(sql).fetch_one(&mut connection).await?)
     };
     let migrated = timeout(settings.migrate_timeout, work).await;
     let answer = match migrated {
-        Ok(answer) => answer.map_err(super::explain),
-        Err(_) => {
-            Err(StoreError::Unavailable("the migration did not end in time; raise HADIR_DB_MIGRATE_SECONDS".into()))
-        }
+        Ok(answer) => answer.map_err(|error| match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => explain_start(error),
+            other => StoreError::Invalid(format!("the migrations cannot be applied: {other}")),
+        }),
+        Err(_) => Err(StoreError::Unavailable(
+            "the migrations did not end in time; raise HADIR_DB_MIGRATE_TIMEOUT_SECONDS".to_owned(),
+        )),
     };
     // Ends the session, and with it the lock.
-    let _closed = connection.close().await;
+    let _closed = timeout(settings.query_timeout, connection.close()).await;
     answer
-}
-
-/// Held by the one node of a store without a shared mirror; another one is refused while it lives.
-pub struct SingleNode {
-    _session: PgConnection,
-}
-
-impl SingleNode {
-    /// Takes the lock of this schema.
-    ///
-    /// # Errors
-    /// Another node holds it, or Postgres cannot be reached.
-    pub async fn take(settings: &PostgresSettings) -> Result<Self, StoreError> {
-        let mut session = settings.connect(settings.query_timeout).await?;
-        // The session lives as long as the node: nothing may time it out.
-        let sql = "SELECT pg_try_advisory_lock($1, hashtext($2))";
-        let taken: bool = sqlx::query_scalar(sql)
-            .bind(SINGLE_NODE_LOCK)
-            .bind(&settings.schema)
-            .fetch_one(&mut session)
-            .await
-            .map_err(super::explain)?;
-        if taken {
-            Ok(Self { _session: session })
-        } else {
-            Err(StoreError::Invalid(
-                "another Hadir runs on this database without Valkey; stop it, or set VALKEY_URL for both".to_owned(),
-            ))
-        }
-    }
 }

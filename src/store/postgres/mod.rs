@@ -1,26 +1,36 @@
 //! The truth in Postgres, shared by all nodes and written by other programs too.
 //!
-//! Every call has a deadline, and a connection that missed one is dropped: a vanished server is otherwise waited for
-//! without end (sqlx issue 4349). The rules live in the triggers and functions of `migrations/postgres`; this translates
-//! between them and the trait. Only `app` constructs this.
+//! Every call has a deadline, and a connection that missed one is dropped. The rules live in the triggers and functions of
+//! `migrations/postgres`; this translates between them and the trait. Only `app` constructs this.
 
 mod bells;
 mod connect;
 mod reads;
+mod session;
+mod single_node;
 
-use std::time::Duration;
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures_util::stream::BoxStream;
 use sqlx::{PgPool, Row, postgres::PgRow};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-pub use connect::{PostgresSettings, SingleNode, migrate};
+pub use connect::{PostgresSettings, migrate};
+use session::{Query, explain};
+pub use single_node::SingleNode;
 
-use super::{AuthSession, Bell, MitraProfile, MitraQuery, Store, StoreError, Transition};
+use super::{AuthSession, Bell, MitraProfile, MitraQuery, Store, StoreError, Transition, milliseconds};
 use crate::domain::{AvailablePage, Cause, Counts, Fence, MitraId, MitraRow, PresenceEvent, Source};
+
+/// Heartbeats of rows that another transaction holds are tried again this often, after this pause.
+const BUSY_ATTEMPTS: u32 = 10;
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// The truth in Postgres.
 pub struct PostgresStore {
@@ -55,43 +65,27 @@ fn mitra_row(row: &PgRow) -> Result<MitraRow, sqlx::Error> {
     })
 }
 
-/// Constraint violations are the caller's; everything else means that the store cannot be asked now.
-fn explain(error: sqlx::Error) -> StoreError {
-    match &error {
-        sqlx::Error::Database(refused) if refused.kind() != sqlx::error::ErrorKind::Other => {
-            StoreError::Invalid(refused.message().to_owned())
-        }
-        _ => StoreError::Unavailable(error.to_string()),
-    }
-}
-
 impl PostgresStore {
-    async fn within<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
-        match timeout(self.settings.query_timeout, work).await {
-            Ok(answer) => answer.map_err(explain),
-            // Dropping the future drops its connection.
-            Err(_) => Err(StoreError::Unavailable("Postgres did not answer in time".to_owned())),
-        }
+    /// The only value of the only row.
+    async fn single<T>(&self, query: Query<'_>) -> Result<T, StoreError>
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+    {
+        let row = self.ask_one(query).await?.ok_or_else(|| explain(sqlx::Error::RowNotFound))?;
+        row.try_get(0).map_err(explain)
     }
 
     fn capacity(&self) -> i32 {
         i32::try_from(self.settings.default_max_sessions).unwrap_or(i32::MAX)
     }
 
-    async fn rows(
-        &self,
-        query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
-    ) -> Result<Vec<MitraRow>, StoreError> {
-        let rows = self.within(query.fetch_all(&self.pool)).await?;
+    async fn rows(&self, query: Query<'_>) -> Result<Vec<MitraRow>, StoreError> {
+        let rows = self.ask(query).await?;
         rows.iter().map(mitra_row).collect::<Result<_, _>>().map_err(explain)
     }
 
-    async fn transition(
-        &self,
-        id: MitraId,
-        query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
-    ) -> Result<Transition, StoreError> {
-        let row = self.within(query.fetch_optional(&self.pool)).await?.ok_or(StoreError::UnknownMitra(id))?;
+    async fn transition(&self, id: MitraId, query: Query<'_>) -> Result<Transition, StoreError> {
+        let row = self.ask_one(query).await?.ok_or(StoreError::UnknownMitra(id))?;
         let transition = || Ok(Transition { row: mitra_row(&row)?, changed: row.try_get("changed")? });
         transition().map_err(explain)
     }
@@ -112,9 +106,8 @@ impl Store for PostgresStore {
 
     async fn ping(&self) -> Result<(), StoreError> {
         // A demoted primary still answers `SELECT 1`.
-        let sql = "SELECT current_setting('transaction_read_only')";
-        let read_only: String = self.within(sqlx::query_scalar(sql).fetch_one(&self.pool)).await?;
-        if read_only == "on" { Err(StoreError::Unavailable("Postgres is read-only".to_owned())) } else { Ok(()) }
+        let sql = "SELECT current_setting('transaction_read_only') = 'on'";
+        if self.single(sqlx::query(sql)).await? { Err(session::read_only()) } else { Ok(()) }
     }
 
     async fn mitra(&self, id: MitraId) -> Result<Option<MitraRow>, StoreError> {
@@ -180,15 +173,33 @@ impl Store for PostgresStore {
             .bind(self.capacity())
             .bind(ids)
             .bind(epochs)
-            .bind(silent_for.as_millis() as i64);
+            .bind(milliseconds(silent_for));
         self.rows(query).await
     }
 
     async fn record_heartbeats(&self, ages: &[(MitraId, Duration)]) -> Result<u64, StoreError> {
-        let (ids, ages): (Vec<Uuid>, Vec<i64>) = ages.iter().map(|(id, age)| (id.0, age.as_millis() as i64)).unzip();
-        let query = sqlx::query_scalar("SELECT hadir_record_heartbeats($1, $2)").bind(ids).bind(ages);
-        let moved: i64 = self.within(query.fetch_one(&self.pool)).await?;
-        Ok(moved as u64)
+        let began = Instant::now();
+        let (mut ids, mut ages): (Vec<Uuid>, Vec<i64>) =
+            ages.iter().map(|(id, age)| (id.0, milliseconds(*age))).unzip();
+        let mut moved = 0;
+        for attempt in 0..=BUSY_ATTEMPTS {
+            let waited = milliseconds(began.elapsed());
+            let now_ages: Vec<i64> = ages.iter().map(|age| age + waited).collect();
+            let query =
+                sqlx::query("SELECT moved, busy FROM hadir_record_heartbeats($1, $2)").bind(&ids).bind(now_ages);
+            let Some(row) = self.ask_one(query).await? else { break };
+            moved += row.try_get::<i64, _>("moved").map_err(explain)?.max(0) as u64;
+            let busy: HashSet<Uuid> = row.try_get::<Vec<Uuid>, _>("busy").map_err(explain)?.into_iter().collect();
+            if busy.is_empty() {
+                break;
+            }
+            if attempt == BUSY_ATTEMPTS {
+                tracing::debug!(rows = busy.len(), "heartbeats of rows that others hold are left to the next batch");
+            }
+            (ids, ages) = ids.into_iter().zip(ages).filter(|(id, _)| busy.contains(id)).unzip();
+            sleep(BUSY_PAUSE).await;
+        }
+        Ok(moved)
     }
 
     async fn counts(&self, fresh_within: Duration) -> Result<Counts, StoreError> {
@@ -204,7 +215,7 @@ impl Store for PostgresStore {
     }
 
     async fn scan(&self, after: Option<MitraId>, limit: u32) -> Result<Vec<MitraRow>, StoreError> {
-        // The nil id is nobody's: version 4 and 7 ids are greater.
+        // The nil id is nobody's (a constraint says so): every other is greater.
         let sql = select_mitras!("FROM hadir_mitras WHERE id > $2 ORDER BY id LIMIT $3");
         let after = after.map_or(Uuid::nil(), |id| id.0);
         self.rows(sqlx::query(sql).bind(self.capacity()).bind(after).bind(i64::from(limit))).await
@@ -215,10 +226,12 @@ impl Store for PostgresStore {
     }
 
     async fn prune_events(&self, keep: Duration, limit: u32) -> Result<u64, StoreError> {
-        let sql = "DELETE FROM presence_events WHERE id IN (SELECT id FROM presence_events \
-                   WHERE at < now() - $1 * interval '1 millisecond' ORDER BY at LIMIT $2)";
-        let query = sqlx::query(sql).bind(keep.as_millis() as i64).bind(i64::from(limit));
-        Ok(self.within(query.execute(&self.pool)).await?.rows_affected())
+        // Rows that another node removes just now are its own to count.
+        let sql = "WITH gone AS (DELETE FROM presence_events WHERE id IN (SELECT id FROM presence_events \
+                   WHERE at < now() - $1 * interval '1 millisecond' ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED) \
+                   RETURNING 1) SELECT count(*) FROM gone";
+        let gone: i64 = self.single(sqlx::query(sql).bind(milliseconds(keep)).bind(i64::from(limit))).await?;
+        Ok(gone.max(0) as u64)
     }
 
     async fn auth_session(&self, id: Uuid) -> Result<Option<AuthSession>, StoreError> {
@@ -226,11 +239,15 @@ impl Store for PostgresStore {
     }
 
     async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
-        self.within(sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&self.pool)).await
+        self.single(sqlx::query("SELECT clock_timestamp()")).await
     }
 
     async fn bells(&self) -> Result<BoxStream<'static, Bell>, StoreError> {
-        Ok(bells::listen(self.pool.clone(), self.settings.channel()))
+        Ok(bells::listen(bells::Listening {
+            options: self.settings.options(self.settings.query_timeout)?.application_name("hadir bell"),
+            channel: self.settings.channel(),
+            deadline: self.settings.query_timeout,
+        }))
     }
 
     async fn close(&self) {

@@ -8,13 +8,13 @@ use uuid::Uuid;
 use super::{PostgresStore, explain, mitra_row, select_mitras};
 use crate::{
     domain::{AvailableMitra, AvailablePage, Counts, MitraId, PresenceEvent, SubjectId},
-    store::{AuthSession, DurableState, MitraProfile, MitraQuery, StoreError},
+    store::{AuthSession, DurableState, MitraProfile, MitraQuery, StoreError, milliseconds},
 };
 
 impl PostgresStore {
     pub(super) async fn read_profile(&self, id: MitraId) -> Result<Option<MitraProfile>, StoreError> {
         let query = sqlx::query(select_mitras!("FROM hadir_mitras WHERE id = $2")).bind(self.capacity()).bind(id.0);
-        let row = self.within(query.fetch_optional(&self.pool)).await?;
+        let row = self.ask_one(query).await?;
         row.map(|row| Ok(MitraProfile { row: mitra_row(&row)?, display_name: row.try_get("display_name")? }))
             .transpose()
             .map_err(explain)
@@ -44,7 +44,7 @@ impl PostgresStore {
             .bind(query.after.map_or(Uuid::nil(), |id| id.0))
             .bind(query.search.as_deref().unwrap_or_default())
             .bind(i64::from(query.limit));
-        let rows = self.within(prepared.fetch_all(&self.pool)).await?;
+        let rows = self.ask(prepared).await?;
         rows.iter()
             .map(|row| Ok(MitraProfile { row: mitra_row(row)?, display_name: row.try_get("display_name")? }))
             .collect::<Result<_, _>>()
@@ -61,8 +61,8 @@ impl PostgresStore {
                      s.active_sessions < coalesce(m.max_sessions, $1) AS room \
                    FROM mitra_status s JOIN mitras m ON m.id = s.mitra_id \
                    JOIN mitra_heartbeats h ON h.mitra_id = s.mitra_id WHERE s.is_online) AS online";
-        let query = sqlx::query(sql).bind(self.capacity()).bind(fresh_within.as_millis() as i64);
-        let row = self.within(query.fetch_one(&self.pool)).await?;
+        let query = sqlx::query(sql).bind(self.capacity()).bind(milliseconds(fresh_within));
+        let row = self.ask_one(query).await?.ok_or_else(|| explain(sqlx::Error::RowNotFound))?;
         let number = |column| row.try_get::<i64, _>(column).map(|n| n as u64).map_err(explain);
         let (online, reachable, available) = (number("online")?, number("reachable")?, number("available")?);
         Ok(Counts {
@@ -83,11 +83,14 @@ impl PostgresStore {
              AND active_sessions < coalesce(max_sessions, $1) \
              AND last_heartbeat_at >= now() - $2 * interval '1 millisecond' ORDER BY random() LIMIT $3"
         );
-        let query = sqlx::query(sql).bind(self.capacity()).bind(fresh_within.as_millis() as i64).bind(i64::from(limit));
-        let rows = self.within(query.fetch_all(&self.pool)).await?;
+        let query =
+            sqlx::query(sql).bind(self.capacity()).bind(milliseconds(fresh_within)).bind(i64::from(limit.max(1)));
+        let rows = self.ask(query).await?;
         let total = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>("total")).map_err(explain)?;
         let mitras = rows
             .iter()
+            // The total stands in a row: one is asked for even when none is wanted.
+            .take(limit as usize)
             .map(|row| {
                 let row = mitra_row(row)?;
                 Ok(AvailableMitra {
@@ -105,7 +108,7 @@ impl PostgresStore {
     pub(super) async fn read_events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError> {
         let sql = "SELECT kind, reason, actor, at FROM presence_events WHERE mitra_id = $1 ORDER BY id DESC LIMIT $2";
         let query = sqlx::query(sql).bind(id.0).bind(i64::from(limit));
-        let rows = self.within(query.fetch_all(&self.pool)).await?;
+        let rows = self.ask(query).await?;
         rows.iter()
             .map(|row| {
                 Ok(PresenceEvent {
@@ -122,7 +125,7 @@ impl PostgresStore {
     pub(super) async fn read_auth_session(&self, id: Uuid) -> Result<Option<AuthSession>, StoreError> {
         let sql = "SELECT subject_id, role, revoked_at IS NULL AND expires_at > now() AS valid \
                    FROM auth_sessions WHERE id = $1";
-        let row = self.within(sqlx::query(sql).bind(id).fetch_optional(&self.pool)).await?;
+        let row = self.ask_one(sqlx::query(sql).bind(id)).await?;
         row.map(|row| {
             Ok(AuthSession {
                 subject: SubjectId(row.try_get("subject_id")?),

@@ -23,7 +23,7 @@ use sqlx::{
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{AuthSession, Bell, MitraProfile, MitraQuery, Store, StoreError, Transition};
+use super::{AuthSession, Bell, MitraProfile, MitraQuery, Store, StoreError, Transition, broken_rule};
 use crate::domain::{AvailablePage, Cause, Counts, Fence, MitraId, MitraRow, PresenceEvent, Source};
 
 /// Connections that read beside the one that writes.
@@ -126,7 +126,10 @@ fn take_lock(path: &Path) -> Result<File, StoreError> {
 fn explain(error: sqlx::Error) -> StoreError {
     match &error {
         sqlx::Error::Database(refused) if refused.kind() != sqlx::error::ErrorKind::Other => {
-            StoreError::Invalid(refused.message().to_owned())
+            match refused.message().strip_prefix("CHECK constraint failed: ") {
+                Some(constraint) => broken_rule(constraint),
+                None => StoreError::Invalid(refused.message().to_owned()),
+            }
         }
         _ => StoreError::Unavailable(error.to_string()),
     }

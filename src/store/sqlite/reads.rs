@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{SqliteStore, json_ids, mitra_row};
 use crate::{
     domain::{AvailableMitra, AvailablePage, Counts, MitraId, MitraRow, PresenceEvent, SubjectId},
-    store::{AuthSession, DurableState, MitraProfile, MitraQuery, StoreError},
+    store::{AuthSession, DurableState, MitraProfile, MitraQuery, StoreError, milliseconds},
 };
 
 impl SqliteStore {
@@ -83,7 +83,7 @@ impl SqliteStore {
                s.active_sessions < coalesce(m.max_sessions, ?1) AS room \
                FROM mitra_status s JOIN mitras m ON m.id = s.mitra_id JOIN mitra_heartbeats h ON h.mitra_id = s.mitra_id \
                WHERE s.is_online = 1)";
-        let query = sqlx::query(sql).bind(self.settings.default_max_sessions).bind(fresh_within.as_millis() as i64);
+        let query = sqlx::query(sql).bind(self.settings.default_max_sessions).bind(milliseconds(fresh_within));
         let row = self.within(query.fetch_one(&self.readers)).await?;
         let number = |column| row.try_get::<i64, _>(column).map(|n| n as u64).map_err(super::explain);
         let (online, reachable, available) = (number("online")?, number("reachable")?, number("available")?);
@@ -105,12 +105,16 @@ impl SqliteStore {
             "WHERE s.is_online = 1 AND m.is_active = 1 AND s.active_sessions < coalesce(m.max_sessions, ?1)",
             ") WHERE age_ms <= ?2 ORDER BY random() LIMIT ?3"
         );
-        let query =
-            sqlx::query(sql).bind(self.settings.default_max_sessions).bind(fresh_within.as_millis() as i64).bind(limit);
+        let query = sqlx::query(sql)
+            .bind(self.settings.default_max_sessions)
+            .bind(milliseconds(fresh_within))
+            .bind(limit.max(1));
         let rows = self.within(query.fetch_all(&self.readers)).await?;
         let total = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>("total")).map_err(super::explain)?;
         let mitras = rows
             .iter()
+            // The total stands in a row: one is asked for even when none is wanted.
+            .take(limit as usize)
             .map(|row| {
                 let row = mitra_row(row)?;
                 Ok(AvailableMitra {

@@ -7,7 +7,7 @@ use sqlx::{Sqlite, Transaction};
 use super::{SqliteStore, mitra_row};
 use crate::{
     domain::{Actor, Cause, MitraId, MitraRow},
-    store::{StoreError, Transition},
+    store::{StoreError, Transition, milliseconds},
 };
 
 type Tx = Transaction<'static, Sqlite>;
@@ -15,7 +15,7 @@ type Tx = Transaction<'static, Sqlite>;
 impl SqliteStore {
     async fn begin(&self, cause: &Cause) -> Result<Tx, sqlx::Error> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let sql = "UPDATE hadir_meta SET actor = ?1, reason = ?2";
+        let sql = "UPDATE hadir_meta SET actor = ?1, reason = nullif(?2, '')";
         sqlx::query(sql).bind(cause.actor.as_str()).bind(&cause.reason).execute(&mut *tx).await?;
         Ok(tx)
     }
@@ -121,9 +121,9 @@ impl SqliteStore {
                            SELECT s.mitra_id FROM json_each(?1) c \
                            JOIN mitra_status s ON s.mitra_id = c.value ->> 0 AND s.online_epoch = c.value ->> 1 \
                            JOIN mitra_heartbeats h ON h.mitra_id = s.mitra_id \
-                           WHERE coalesce(h.last_heartbeat_at, 0) <= CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?2) \
+                           WHERE coalesce(h.last_heartbeat_at, -9223372036854775807) <= CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?2) \
                            RETURNING mitra_id";
-                let query = sqlx::query(sql).bind(&pairs).bind(silent_for.as_millis() as i64);
+                let query = sqlx::query(sql).bind(&pairs).bind(milliseconds(silent_for));
                 let rows = query.fetch_all(&mut *tx).await?;
                 Self::commit(tx).await?;
                 rows.iter().map(|row| super::id_column(row, "mitra_id")).collect::<Result<Vec<_>, _>>()
@@ -133,10 +133,10 @@ impl SqliteStore {
     }
 
     pub(super) async fn write_heartbeats(&self, ages: &[(MitraId, Duration)]) -> Result<u64, StoreError> {
-        let pairs: Vec<_> = ages.iter().map(|(id, age)| (id.to_string(), age.as_millis() as u64)).collect();
+        let pairs: Vec<_> = ages.iter().map(|(id, age)| (id.to_string(), milliseconds(*age))).collect();
         let sql = "UPDATE mitra_heartbeats SET last_heartbeat_at = at FROM ( \
-                     SELECT value ->> 0 AS id, CAST(unixepoch('subsec') * 1000 AS INTEGER) - (value ->> 1) AS at \
-                     FROM json_each(?1)) AS beat \
+                     SELECT value ->> 0 AS id, CAST(unixepoch('subsec') * 1000 AS INTEGER) - min(value ->> 1) AS at \
+                     FROM json_each(?1) GROUP BY 1) AS beat \
                    WHERE mitra_id = beat.id AND beat.at > coalesce(last_heartbeat_at, 0)";
         let query = sqlx::query(sql).bind(serde_json::json!(pairs).to_string());
         Ok(self.within(query.execute(&self.writer)).await?.rows_affected())
@@ -145,7 +145,7 @@ impl SqliteStore {
     pub(super) async fn write_pruned(&self, keep: Duration, limit: u32) -> Result<u64, StoreError> {
         let sql = "DELETE FROM presence_events WHERE id IN (SELECT id FROM presence_events \
                    WHERE at < CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?1 ORDER BY at LIMIT ?2)";
-        let query = sqlx::query(sql).bind(keep.as_millis() as i64).bind(limit);
+        let query = sqlx::query(sql).bind(milliseconds(keep)).bind(limit);
         Ok(self.within(query.execute(&self.writer)).await?.rows_affected())
     }
 }

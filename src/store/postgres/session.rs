@@ -1,0 +1,107 @@
+//! One question on one connection, bounded; and what an error means.
+
+use sqlx::{
+    Postgres,
+    pool::PoolConnection,
+    postgres::{PgArguments, PgRow},
+};
+use tokio::time::timeout;
+
+use super::PostgresStore;
+use crate::store::{StoreError, broken_rule};
+
+/// A prepared statement with its values.
+pub(super) type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
+
+/// A connection of the pool with a question on its way. Given up in the middle (deadline, or the caller went away), it leaves
+/// the pool and is dropped: handed back, the pool would wait for a vanished server without end and never lend its place
+/// again (sqlx issue 4349).
+struct Asking(Option<PoolConnection<Postgres>>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+impl PostgresStore {
+    /// The rows of an answer. Every statement of the store goes through here.
+    pub(super) async fn ask(&self, query: Query<'_>) -> Result<Vec<PgRow>, StoreError> {
+        let mut asking = Asking(Some(self.pool.acquire().await.map_err(explain)?));
+        let Some(connection) = &mut asking.0 else { return Ok(Vec::new()) };
+        let deadline = self.settings.query_timeout;
+        let answer = match timeout(deadline, query.fetch_all(&mut **connection)).await {
+            Ok(answer @ (Ok(_) | Err(sqlx::Error::Database(_)))) => answer,
+            Ok(Err(broken)) => return Err(explain(broken)),
+            Err(_) => return Err(too_slow()),
+        };
+        if let Some(mut connection) = asking.0.take() {
+            // Handing back asks the server once more; out of time, the connection is dropped and its place is free.
+            let _late = timeout(deadline, connection.return_to_pool()).await;
+        }
+        answer.map_err(explain)
+    }
+
+    /// The first row of an answer, if there is one.
+    pub(super) async fn ask_one(&self, query: Query<'_>) -> Result<Option<PgRow>, StoreError> {
+        Ok(self.ask(query).await?.into_iter().next())
+    }
+}
+
+pub(super) fn read_only() -> StoreError {
+    StoreError::Unavailable("Postgres is read-only: a replica, or default_transaction_read_only is on".to_owned())
+}
+
+pub(super) fn too_slow() -> StoreError {
+    StoreError::Unavailable("Postgres did not answer in time".to_owned())
+}
+
+/// Values that break a rule are the caller's; everything else means that the store cannot be asked now.
+pub(super) fn explain(error: sqlx::Error) -> StoreError {
+    let refused = match error {
+        sqlx::Error::Database(refused) => refused,
+        sqlx::Error::PoolTimedOut => {
+            return StoreError::Unavailable(
+                "no connection to Postgres within HADIR_DB_ACQUIRE_TIMEOUT_MS: it is away, or all connections are in use"
+                    .to_owned(),
+            );
+        }
+        other => return StoreError::Unavailable(other.to_string()),
+    };
+    let code = refused.code().unwrap_or_default();
+    match (&*code, refused.constraint()) {
+        // Postgres names the constraint in a sentence about relations; a trigger of ours speaks for itself.
+        ("23514", Some(constraint)) if refused.message().contains(constraint) => broken_rule(constraint),
+        (code, _) if code.starts_with("22") || code.starts_with("23") => {
+            StoreError::Invalid(refused.message().to_owned())
+        }
+        ("25006", _) => read_only(),
+        ("42P01" | "42883" | "42703" | "3F000", _) => StoreError::Unavailable(format!(
+            "the schema is not that of this version ({}); run `hadir migrate`",
+            refused.message()
+        )),
+        _ => StoreError::Unavailable(refused.message().to_owned()),
+    }
+}
+
+/// The same at start: what waiting does not heal (a wrong password, a missing database or right, a changed migration) is for
+/// a person.
+pub(super) fn explain_start(error: sqlx::Error) -> StoreError {
+    if let sqlx::Error::Database(refused) = &error {
+        let code = refused.code().unwrap_or_default();
+        let what = match &*code {
+            code if code.starts_with("28") => "check the user and the password in DATABASE_URL",
+            "3D000" => "create the database, or correct its name in DATABASE_URL",
+            // The latter: the schema exists, and this user may not even look into it.
+            "42501" | "3F000" => {
+                "give the user of DATABASE_URL the rights to change the schema, or a schema of its own"
+            }
+            code if code.starts_with("42") => "HADIR_DB_SCHEMA holds other tables than Hadir's: name an empty schema",
+            _ => return explain(error),
+        };
+        return StoreError::Invalid(format!("Postgres says: {}; {what}", refused.message()));
+    }
+    explain(error)
+}
