@@ -12,16 +12,23 @@ use axum::{
 use chrono::Utc;
 use futures_util::{StreamExt, stream};
 use http::{HeaderValue, header};
+use rand::RngExt;
 use tokio::time::sleep;
 
 use super::{
     Api, ApiError,
     caller::{Caller, WATCHERS},
 };
-use crate::hub::AvailabilityNews;
+use crate::{
+    hub::{AvailabilityNews, Connection, Hub, RegisterError},
+    protocol::{ErrorCode, Problem},
+};
 
 pub async fn get(State(api): State<Api>, caller: Caller) -> Result<Response, ApiError> {
     caller.must_be(&WATCHERS)?;
+    // A stream counts as a socket, and is closed by the same orders.
+    let registration = api.presence.hub().register(caller.holder()).map_err(refused)?;
+    api.presence.hub().settle(&registration);
     let newest = api.presence.hub().watch_availability();
     let life = caller.0.expires_at.signed_duration_since(Utc::now()).to_std().unwrap_or(Duration::ZERO);
     let lifecycle = api.lifecycle.clone();
@@ -30,7 +37,8 @@ pub async fn get(State(api): State<Api>, caller: Caller) -> Result<Response, Api
         tokio::select! {
             () = sleep(life) => {}
             () = lifecycle.stopped() => {}
-            () = presence.hub().drained() => {}
+            () = leaves(presence.hub()) => {}
+            () = ordered(&registration) => {}
         }
     };
     let events = stream::unfold(newest, |mut newest| async move {
@@ -49,6 +57,29 @@ pub async fn get(State(api): State<Api>, caller: Caller) -> Result<Response, Api
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+fn refused(error: RegisterError) -> ApiError {
+    let code = match error {
+        RegisterError::TooManySockets => ErrorCode::TooManySockets,
+        RegisterError::NodeFull => ErrorCode::Overloaded,
+    };
+    Problem::new(code, error.to_string()).into()
+}
+
+/// Completes when the node is leaving, at a moment of this stream's own.
+async fn leaves(hub: &Hub) {
+    hub.drained().await;
+    let spread = hub.draining_ms().unwrap_or(1);
+    let wait = rand::rng().random_range(0..spread);
+    sleep(Duration::from_millis(wait)).await;
+}
+
+/// Completes when the stream is ordered to close.
+async fn ordered(connection: &Connection) {
+    while connection.ordered().is_none() {
+        connection.woken().await;
+    }
 }
 
 fn event(news: &AvailabilityNews) -> Event {

@@ -242,6 +242,7 @@ fn listen(socket: TcpSocket) -> Result<TcpListener> {
 /// Everything that runs for as long as the node does.
 fn run_presence(presence: &Arc<Presence>, timing: &TimingConfig, lifecycle: &Lifecycle) {
     lifecycle.spawn_until_stop(Arc::clone(presence).keep());
+    lifecycle.spawn_until_stop(Arc::clone(presence).follow_store(timing.change_feed_interval));
     lifecycle.spawn_until_stop(Arc::clone(presence).feed_dashboards(timing.node_report_interval));
     let (flushing, every) = (Arc::clone(presence), timing.flush_interval);
     lifecycle.spawn_until_stop(async move {

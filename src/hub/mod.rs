@@ -243,6 +243,18 @@ impl Hub {
         closed
     }
 
+    /// The sign-ins that sockets here stand on.
+    pub fn sign_ins(&self) -> Vec<Uuid> {
+        let mut held: Vec<Uuid> = self
+            .holders
+            .iter()
+            .flat_map(|of_subject| of_subject.iter().filter_map(|connection| connection.session()).collect::<Vec<_>>())
+            .collect();
+        held.sort_unstable();
+        held.dedup();
+        held
+    }
+
     fn each_of(&self, subject: SubjectId, mut visit: impl FnMut(&Connection)) {
         if let Some(of_subject) = self.holders.get(&subject) {
             of_subject.iter().for_each(|connection| visit(connection));
@@ -362,7 +374,7 @@ pub enum Published {
 
 fn replace_longest_silent(of_subject: &[Arc<Connection>], newest: &Connection, limit: usize) {
     let standing = || of_subject.iter().filter(|connection| connection.is_settled() && !connection.is_ordered());
-    let others = standing().filter(|connection| !std::ptr::eq(&raw const ***connection, newest));
+    let others = standing().filter(|connection| !std::ptr::eq(Arc::as_ptr(connection), newest));
     if standing().count() > limit
         && let Some(silent) = others.min_by_key(|connection| connection.heard_ms())
     {

@@ -21,7 +21,11 @@ impl Presence {
     /// Acts on a message of another node (or of this one).
     pub(super) async fn heed(&self, message: ControlMessage) {
         match message {
-            ControlMessage::Status(change) => self.hub.apply_status(&change),
+            ControlMessage::Status(change) => {
+                // Told by whoever applied it to the mirror: the bell of the same change need not be answered.
+                self.known.remember(change.mitra_id, change.fence);
+                self.hub.apply_status(&change);
+            }
             ControlMessage::Disconnect { request, subject, reason } => {
                 let closed = self.hub.disconnect(subject, &Close::disconnected(&reason));
                 let node = self.settings.node_id.clone();

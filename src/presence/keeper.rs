@@ -173,7 +173,7 @@ impl Presence {
         let ids: Vec<MitraId> = {
             let mut unapplied = self.unapplied.lock();
             let some: Vec<MitraId> = unapplied.iter().copied().take(1_000).collect();
-            some.iter().for_each(|id| drop(unapplied.remove(id)));
+            unapplied.retain(|id| !some.contains(id));
             some
         };
         if ids.is_empty() {

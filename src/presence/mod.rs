@@ -12,6 +12,7 @@ mod counting;
 mod dashboard;
 mod error;
 mod explain;
+mod feed;
 mod heartbeats;
 mod keeper;
 mod mode;
@@ -79,6 +80,8 @@ pub struct Presence {
     keeper_wanted: Notify,
     /// Mitras whose committed change did not reach the mirror. Bounded; beyond the bound a full reseed is due.
     unapplied: Mutex<HashSet<MitraId>>,
+    /// What the change feed need not carry on again.
+    known: feed::Known,
     /// Seats whose newest heartbeat the store has not seen. Bounded by the flag on the seat.
     unsaved: Mutex<Vec<Arc<Seat>>>,
     /// One reseed at a time.
@@ -120,6 +123,7 @@ impl Presence {
             tick_due_ms: AtomicU64::new(u64::MAX),
             keeper_wanted: Notify::new(),
             unapplied: Mutex::default(),
+            known: feed::Known::default(),
             unsaved: Mutex::default(),
             reseeding: tokio::sync::Mutex::new(()),
             asked: Mutex::default(),

@@ -103,7 +103,7 @@ impl Presence {
         }
     }
 
-    async fn forget(&self, strangers: &[MitraId]) -> Result<u64, PresenceError> {
+    pub(super) async fn forget(&self, strangers: &[MitraId]) -> Result<u64, PresenceError> {
         // What the mirror knows is read before the store is asked: whatever appears in between has a newer fence.
         let entries = self.asked_mirror("entries", self.mirror.entries(strangers).await).map_err(lost)?;
         let created = self.asked_store("mitras", self.store.mitras(strangers).await)?;

@@ -83,6 +83,7 @@ impl Presence {
         }
         for write in &writes {
             let reason = write.announce.unwrap_or(StatusReason::External);
+            self.known.remember(write.row.id, write.row.fence);
             self.hub.apply_status(&crate::domain::StatusChange::of(&write.row, reason));
         }
         let report = self.asked_mirror("apply", self.mirror.apply(&writes).await);

@@ -22,10 +22,10 @@ impl Presence {
     pub(super) async fn write_through(&self, row: &MitraRow, heartbeat_age: Option<Duration>, reason: StatusReason) {
         let change = StatusChange::of(row, reason);
         self.hub.apply_status(&change);
+        self.known.remember(row.id, row.fence);
         if !self.gate.mirror_takes_writes() {
             // The watchers here are told soon; changes within this time share one count of the store.
-            self.look_within(SHARED_COUNT);
-            return;
+            return self.look_soon();
         }
         let write = Write { row: row.clone(), heartbeat_age, announce: Some(reason) };
         match self.asked_mirror("apply", self.mirror.apply(std::slice::from_ref(&write)).await) {
@@ -73,6 +73,11 @@ impl Presence {
         if let Some(wait) = pulse.due_in {
             self.look_within(wait);
         }
+    }
+
+    /// Lets the keeper count soon, for changes while the mirror is away.
+    pub(super) fn look_soon(&self) {
+        self.look_within(SHARED_COUNT);
     }
 
     /// Lets the keeper look at the mirror, or at the store in its place, when this time has passed.

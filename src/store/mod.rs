@@ -158,6 +158,16 @@ pub trait Store: Send + Sync + 'static {
     /// One page of rows in order of id, for the seed.
     async fn scan(&self, after: Option<MitraId>, limit: u32) -> Result<Vec<MitraRow>, StoreError>;
 
+    /// Up to `limit` rows whose revision is greater than this one, in order of revision.
+    async fn changed_since(&self, revision: i64, limit: u32) -> Result<Vec<MitraRow>, StoreError>;
+
+    /// The greatest revision of all rows; 0 without rows. Revisions are given before they are committed: a smaller one may
+    /// still appear.
+    async fn newest_revision(&self) -> Result<i64, StoreError>;
+
+    /// Those of these sign-ins that are unknown, expired or revoked. At most 1,000.
+    async fn invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError>;
+
     /// The newest events of a mitra, newest first.
     async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError>;
 

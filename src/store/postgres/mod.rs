@@ -221,6 +221,20 @@ impl Store for PostgresStore {
         self.rows(sqlx::query(sql).bind(self.capacity()).bind(after).bind(i64::from(limit))).await
     }
 
+    async fn changed_since(&self, revision: i64, limit: u32) -> Result<Vec<MitraRow>, StoreError> {
+        let sql = select_mitras!("FROM hadir_mitras WHERE revision > $2 ORDER BY revision LIMIT $3");
+        self.rows(sqlx::query(sql).bind(self.capacity()).bind(revision).bind(i64::from(limit))).await
+    }
+
+    async fn newest_revision(&self) -> Result<i64, StoreError> {
+        let sql = "SELECT coalesce(max(revision), 0) FROM mitra_status";
+        self.single(sqlx::query(sql)).await
+    }
+
+    async fn invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+        self.read_invalid_sign_ins(ids).await
+    }
+
     async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError> {
         self.read_events(id, limit).await
     }

@@ -136,4 +136,11 @@ impl PostgresStore {
         .transpose()
         .map_err(explain)
     }
+
+    pub(super) async fn read_invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+        let sql = "SELECT u.id FROM unnest($1) AS u (id) LEFT JOIN auth_sessions a ON a.id = u.id \
+                   WHERE a.id IS NULL OR a.revoked_at IS NOT NULL OR a.expires_at <= now()";
+        let rows = self.ask(sqlx::query(sql).bind(ids.to_vec())).await?;
+        rows.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>().map_err(explain)
+    }
 }

@@ -250,6 +250,18 @@ impl Store for SqliteStore {
         self.read_scan(after, limit).await
     }
 
+    async fn changed_since(&self, revision: i64, limit: u32) -> Result<Vec<MitraRow>, StoreError> {
+        self.read_changed_since(revision, limit).await
+    }
+
+    async fn newest_revision(&self) -> Result<i64, StoreError> {
+        self.read_newest_revision().await
+    }
+
+    async fn invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+        self.read_invalid_sign_ins(ids).await
+    }
+
     async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError> {
         self.read_events(id, limit).await
     }

@@ -160,4 +160,26 @@ impl SqliteStore {
         .transpose()
         .map_err(super::explain)
     }
+
+    pub(super) async fn read_changed_since(&self, revision: i64, limit: u32) -> Result<Vec<MitraRow>, StoreError> {
+        let sql = select_mitras!("WHERE s.revision > ?2 ORDER BY s.revision LIMIT ?3");
+        let query = sqlx::query(sql).bind(self.settings.default_max_sessions).bind(revision).bind(limit);
+        let rows = self.within(query.fetch_all(&self.readers)).await?;
+        rows.iter().map(mitra_row).collect::<Result<_, _>>().map_err(super::explain)
+    }
+
+    pub(super) async fn read_newest_revision(&self) -> Result<i64, StoreError> {
+        let sql = "SELECT coalesce(max(revision), 0) FROM mitra_status";
+        self.within(sqlx::query_scalar(sql).fetch_one(&self.readers)).await
+    }
+
+    pub(super) async fn read_invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+        let mut invalid = Vec::new();
+        for id in ids {
+            if !self.read_auth_session(*id).await?.is_some_and(|signed_in| signed_in.valid) {
+                invalid.push(*id);
+            }
+        }
+        Ok(invalid)
+    }
 }

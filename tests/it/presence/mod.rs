@@ -3,6 +3,7 @@
 
 mod deactivation;
 mod fallback;
+mod feed;
 mod heartbeats;
 mod push;
 mod seed;

@@ -1,0 +1,275 @@
+//! The change feed: what other programs and other nodes committed reaches the mirror and the sockets here.
+//!
+//! A bell of the store names a mitra that changed; the row is read and carried on, unless this node knows that revision
+//! already. Bells may be lost, so a look at recent revisions follows every few seconds. Revisions are given before they are
+//! committed, so that look goes back further than the last one saw.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use rand::RngExt;
+use tokio::{
+    select,
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use super::{Presence, PresenceError};
+use crate::{
+    domain::{Fence, MitraId, MitraRow, StatusChange, StatusReason},
+    mirror::Write,
+    protocol::Close,
+    store::Bell,
+};
+
+/// Bells within this time are answered together. Drawn at random, so that of many nodes one is first and tells the others.
+const GATHER_MS: std::ops::Range<u64> = 10..60;
+/// Rows in one question.
+const BATCH: usize = 1_000;
+/// How long a transaction may take from its revision to its commit and still be found by the looks. Longer ones are found by
+/// the bell or the next reseed.
+const OVERLAP: Duration = Duration::from_secs(15);
+/// Pause before the store is asked again when it did not answer.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Fences that this node carried on or was told of, in two generations that are forgotten in turn.
+#[derive(Default)]
+pub(super) struct Known {
+    halves: Mutex<[HashMap<MitraId, Fence>; 2]>,
+}
+
+impl Known {
+    /// Above this the older half is forgotten early; what is not known is only looked at once more.
+    const MOST: usize = 50_000;
+
+    pub(super) fn remember(&self, id: MitraId, fence: Fence) {
+        let mut halves = self.halves.lock();
+        let newest = halves[0].entry(id).or_default();
+        *newest = fence.max(*newest);
+        if halves[0].len() > Self::MOST {
+            Self::turn(&mut halves);
+        }
+    }
+
+    fn covers(&self, id: MitraId, revision: i64) -> bool {
+        self.halves.lock().iter().any(|half| half.get(&id).is_some_and(|fence| fence.revision >= revision))
+    }
+
+    fn forget_older(&self) {
+        Self::turn(&mut self.halves.lock());
+    }
+
+    fn turn(halves: &mut [HashMap<MitraId, Fence>; 2]) {
+        halves[1] = mem::take(&mut halves[0]);
+    }
+}
+
+/// Where the looks stand: the newest revision seen, and when.
+#[derive(Default)]
+struct Marks {
+    seen: VecDeque<(u64, i64)>,
+}
+
+impl Marks {
+    /// From where to look now: the newest revision that was there an overlap ago.
+    fn from(&mut self, now_ms: u64) -> Option<i64> {
+        let overlap = OVERLAP.as_millis() as u64;
+        while self.seen.len() > 1 && self.seen[1].0 + overlap <= now_ms {
+            self.seen.pop_front();
+        }
+        self.seen.front().map(|(_, revision)| *revision)
+    }
+
+    fn push(&mut self, now_ms: u64, revision: i64) {
+        self.seen.push_back((now_ms, revision));
+    }
+}
+
+impl Presence {
+    /// Follows the store for as long as it is polled; looks at recent changes at `cadence`.
+    pub async fn follow_store(self: Arc<Self>, cadence: Duration) {
+        let mut marks = Marks::default();
+        loop {
+            // Before listening: what is committed from here on is heard or looked at.
+            match self.asked_store("newest_revision", self.store.newest_revision().await) {
+                Ok(revision) => break marks.push(self.hub.now_ms(), revision),
+                Err(_) => sleep(RETRY).await,
+            }
+        }
+        let mut bells = loop {
+            match self.store.bells().await {
+                Ok(bells) => break bells,
+                Err(error) => tracing::warn!(%error, "the store's bell cannot be heard"),
+            }
+            sleep(RETRY).await;
+        };
+        let mut beat = interval(cadence);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut looks, mut rung) = (0u32, HashSet::new());
+        loop {
+            let look = select! {
+                bell = bells.next() => {
+                    let Some(bell) = bell else { return };
+                    let mut missed = self.note(bell, &mut rung);
+                    let gather = Duration::from_millis(rand::rng().random_range(GATHER_MS));
+                    let mut gathering = std::pin::pin!(sleep(gather));
+                    while let Some(bell) = select! {
+                        bell = bells.next() => bell,
+                        () = gathering.as_mut() => None,
+                    } {
+                        missed |= self.note(bell, &mut rung);
+                    }
+                    if missed {
+                        self.check_sign_ins().await;
+                    }
+                    missed
+                }
+                _ = beat.tick() => {
+                    looks += 1;
+                    // Twice the overlap and more: what a look finds again is known.
+                    if Duration::from_secs(30).as_millis() <= u128::from(looks) * cadence.as_millis() {
+                        looks = 0;
+                        self.known.forget_older();
+                    }
+                    true
+                }
+            };
+            if let Err(error) = self.answer_bells(&mut rung).await {
+                tracing::debug!(%error, "bells wait for the store");
+            }
+            if look && let Err(error) = self.look_at_changes(&mut marks).await {
+                tracing::debug!(%error, "the look at recent changes waits for the store");
+            }
+        }
+    }
+
+    /// True when bells may have been missed.
+    fn note(&self, bell: Bell, rung: &mut HashSet<(MitraId, i64)>) -> bool {
+        match bell {
+            Bell::Mitra { id, revision } => {
+                rung.insert((id, revision));
+                false
+            }
+            Bell::Revoked { session } => {
+                self.hub.revoke(session);
+                false
+            }
+            Bell::Missed => true,
+        }
+    }
+
+    async fn answer_bells(&self, rung: &mut HashSet<(MitraId, i64)>) -> Result<(), PresenceError> {
+        rung.retain(|(id, revision)| !self.known.covers(*id, *revision));
+        let mut ids: Vec<MitraId> = rung.iter().map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        for ids in ids.chunks(BATCH) {
+            let rows = self.asked_store("mitras", self.store.mitras(ids).await)?;
+            let gone: Vec<MitraId> = ids.iter().filter(|id| rows.iter().all(|row| row.id != **id)).copied().collect();
+            self.carry(rows).await;
+            self.bury(&gone).await;
+            rung.retain(|(id, _)| !ids.contains(id));
+        }
+        Ok(())
+    }
+
+    async fn look_at_changes(&self, marks: &mut Marks) -> Result<(), PresenceError> {
+        let now = self.hub.now_ms();
+        let Some(mut revision) = marks.from(now) else { return Ok(()) };
+        loop {
+            let answer = self.store.changed_since(revision, BATCH as u32).await;
+            let mut rows = self.asked_store("changed_since", answer)?;
+            let full = rows.len() == BATCH;
+            revision = rows.last().map_or(revision, |row| row.fence.revision);
+            rows.retain(|row| !self.known.covers(row.id, row.fence.revision));
+            self.carry(rows).await;
+            if !full {
+                break;
+            }
+        }
+        marks.push(now, revision);
+        Ok(())
+    }
+
+    /// Carries rows that somebody else committed to the mirror and to the sockets here.
+    async fn carry(&self, rows: Vec<MitraRow>) {
+        if rows.is_empty() {
+            return;
+        }
+        for row in &rows {
+            self.hub.apply_status(&StatusChange::of(row, StatusReason::External));
+            self.known.remember(row.id, row.fence);
+        }
+        if !self.gate.mirror_takes_writes() {
+            return self.look_soon();
+        }
+        let writes: Vec<Write> = rows
+            .into_iter()
+            .map(|row| Write { heartbeat_age: row.heartbeat_age, row, announce: Some(StatusReason::External) })
+            .collect();
+        match self.asked_mirror("apply", self.mirror.apply(&writes).await) {
+            Ok(report) => self.absorb(report.pulse),
+            Err(_) => writes.iter().for_each(|write| self.remember_unapplied(write.row.id)),
+        }
+    }
+
+    /// Mitras whose rows are gone: their sockets close, the mirror forgets them.
+    async fn bury(&self, gone: &[MitraId]) {
+        for id in gone {
+            self.hub.disconnect((*id).into(), &Close::UNKNOWN_MITRA);
+        }
+        if gone.is_empty() || !self.gate.mirror_takes_writes() {
+            return;
+        }
+        if let Err(error) = self.forget(gone).await {
+            tracing::debug!(%error, "the next reseed forgets who was removed");
+        }
+    }
+
+    /// Sign-ins may have been revoked unheard: those that sockets here stand on are looked at.
+    async fn check_sign_ins(&self) {
+        for ids in self.hub.sign_ins().chunks(BATCH) {
+            let answer = self.store.invalid_sign_ins(ids).await;
+            if let Ok(invalid) = self.asked_store("invalid_sign_ins", answer) {
+                for session in invalid {
+                    self.hub.revoke(session);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_look_goes_back_to_what_was_there_an_overlap_ago() {
+        let mut marks = Marks::default();
+        assert_eq!(marks.from(0), None);
+        for second in 0..40 {
+            marks.push(second * 1_000, second as i64);
+        }
+        assert_eq!(marks.from(39_000), Some(24));
+        assert_eq!(marks.from(40_000), Some(25));
+        assert_eq!(marks.from(90_000), Some(39), "the newest stays");
+    }
+
+    #[test]
+    fn what_is_known_is_forgotten_after_two_turns() {
+        let known = Known::default();
+        let id = MitraId(Uuid::from_u128(1));
+        known.remember(id, Fence { generation: 1, revision: 5 });
+        assert!(known.covers(id, 5) && known.covers(id, 4) && !known.covers(id, 6));
+        known.forget_older();
+        assert!(known.covers(id, 5));
+        known.forget_older();
+        assert!(!known.covers(id, 5));
+    }
+}
