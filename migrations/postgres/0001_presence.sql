@@ -3,6 +3,41 @@
 -- never matters. Lock order everywhere: mitras, then mitra_status, then mitra_heartbeats, each by id. What can be done later
 -- (expiry, heartbeats) never waits for a row that somebody holds, so it takes part in no deadlock, whatever order others use.
 
+-- Tables of the backend whose schema this is are taken as they are, when they have what is needed.
+DO $$
+DECLARE
+    wrong text;
+BEGIN
+    SELECT string_agg(format('%s.%s should be %s and is %s', n.table_name, n.column_name,
+            n.kind || CASE WHEN n.filled THEN ' NOT NULL' ELSE '' END,
+            coalesce(format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END,
+                'missing')), ', ')
+        INTO wrong
+        FROM (VALUES
+            ('customers', 'id', 'uuid', true, true),
+            ('mitras', 'id', 'uuid', true, true),
+            ('mitras', 'display_name', 'text', true, false),
+            ('mitras', 'is_active', 'boolean', true, false),
+            ('mitras', 'max_sessions', 'integer', false, false),
+            ('chat_sessions', 'id', 'uuid', true, true),
+            ('chat_sessions', 'customer_id', 'uuid', true, true),
+            ('chat_sessions', 'mitra_id', 'uuid', false, false),
+            ('chat_sessions', 'status', 'text', true, false),
+            ('chat_sessions', 'expires_at', 'timestamp with time zone', false, false),
+            ('chat_sessions', 'created_at', 'timestamp with time zone', true, false)
+        ) AS n (table_name, column_name, kind, filled, needed)
+        JOIN pg_class t ON t.relname = n.table_name AND t.relnamespace = current_schema()::regnamespace
+        LEFT JOIN pg_attribute a
+            ON a.attrelid = t.oid AND a.attname = n.column_name AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE CASE
+            WHEN a.attname IS NULL THEN n.needed
+            ELSE replace(a.atttypid::regtype::text, 'character varying', 'text') <> n.kind OR n.filled AND NOT a.attnotnull
+        END;
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'the tables that are there do not fit: %', wrong USING ERRCODE = 'datatype_mismatch';
+    END IF;
+END $$;
+
 CREATE SEQUENCE hadir_revision;
 
 -- One row. The generation changes when the database was restored to an older state.
@@ -12,17 +47,22 @@ CREATE TABLE hadir_meta (
 );
 INSERT INTO hadir_meta DEFAULT VALUES;
 
-CREATE TABLE customers (
+CREATE TABLE IF NOT EXISTS customers (
     id uuid PRIMARY KEY
 );
 
-CREATE TABLE mitras (
+CREATE TABLE IF NOT EXISTS mitras (
     id uuid PRIMARY KEY CONSTRAINT id_is_not_nil CHECK (id <> '00000000-0000-0000-0000-000000000000'),
     display_name text NOT NULL DEFAULT ''
         CONSTRAINT display_name_at_most_200_characters CHECK (char_length(display_name) <= 200),
     is_active boolean NOT NULL DEFAULT true,
     max_sessions integer CONSTRAINT max_sessions_from_0_to_1000 CHECK (max_sessions BETWEEN 0 AND 1000)
 );
+
+ALTER TABLE mitras
+    ADD COLUMN IF NOT EXISTS display_name text NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS is_active boolean NOT NULL DEFAULT true,
+    ADD COLUMN IF NOT EXISTS max_sessions integer;
 
 CREATE TABLE mitra_status (
     mitra_id uuid PRIMARY KEY REFERENCES mitras (id) ON DELETE CASCADE,
@@ -40,7 +80,7 @@ CREATE TABLE mitra_heartbeats (
     last_heartbeat_at timestamptz CONSTRAINT last_heartbeat_at_is_a_time CHECK (isfinite(last_heartbeat_at))
 ) WITH (fillfactor = 50);
 
-CREATE TABLE chat_sessions (
+CREATE TABLE IF NOT EXISTS chat_sessions (
     id uuid PRIMARY KEY,
     customer_id uuid NOT NULL REFERENCES customers (id),
     mitra_id uuid REFERENCES mitras (id),
@@ -208,6 +248,10 @@ END $$;
 CREATE TRIGGER hadir_auth_sessions_updated AFTER UPDATE ON auth_sessions
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION hadir_auth_sessions_updated();
+
+-- Of mitras that are there already.
+INSERT INTO mitra_status (mitra_id) SELECT id FROM mitras ORDER BY id;
+INSERT INTO mitra_heartbeats (mitra_id) SELECT id FROM mitras ORDER BY id;
 
 -- What the server reads of a mitra, in one statement.
 CREATE VIEW hadir_mitras AS

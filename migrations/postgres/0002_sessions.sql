@@ -3,10 +3,32 @@
 -- come with a later file, so that this one holds its locks only for a moment.
 
 ALTER TABLE chat_sessions
+    ADD COLUMN IF NOT EXISTS mitra_id uuid,
+    ADD COLUMN IF NOT EXISTS status text NOT NULL DEFAULT 'searching',
+    ADD COLUMN IF NOT EXISTS expires_at timestamptz,
+    ADD COLUMN IF NOT EXISTS created_at timestamptz NOT NULL DEFAULT now();
+ALTER TABLE chat_sessions
+    DROP CONSTRAINT IF EXISTS status_is_known,
+    ADD CONSTRAINT status_is_known CHECK (
+        status IN ('searching', 'pending_payment', 'active', 'ended', 'expired', 'cancelled')
+    ) NOT VALID,
     ADD CONSTRAINT a_session_under_way_has_a_mitra
         CHECK (mitra_id IS NOT NULL OR status NOT IN ('active', 'pending_payment')) NOT VALID,
     ADD CONSTRAINT a_searching_session_has_no_mitra CHECK (mitra_id IS NULL OR status <> 'searching') NOT VALID,
     ADD CONSTRAINT expires_at_is_a_time CHECK (isfinite(expires_at)) NOT VALID;
+
+-- A backend's own foreign key is left to it.
+DO $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT 1 FROM pg_constraint k
+        JOIN pg_attribute a ON a.attrelid = k.conrelid AND k.conkey = ARRAY[a.attnum]
+        WHERE k.conrelid = 'chat_sessions'::regclass AND k.contype = 'f' AND a.attname = 'mitra_id'
+    ) THEN
+        ALTER TABLE chat_sessions ADD CONSTRAINT chat_sessions_mitra_id_fkey
+            FOREIGN KEY (mitra_id) REFERENCES mitras (id) NOT VALID;
+    END IF;
+END $$;
 
 ALTER TABLE presence_events ADD COLUMN session_id uuid;
 
@@ -68,6 +90,17 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+-- Emptied at once: no rows are told, so everybody is counted.
+CREATE FUNCTION hadir_sessions_truncated() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    whose uuid[];
+BEGIN
+    SELECT array_agg(s.mitra_id) INTO whose FROM mitra_status s WHERE s.active_sessions <> 0;
+    PERFORM hadir_count_sessions(whose);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER hadir_sessions_truncated AFTER TRUNCATE ON chat_sessions
+    FOR EACH STATEMENT EXECUTE FUNCTION hadir_sessions_truncated();
 CREATE TRIGGER hadir_sessions_inserted AFTER INSERT ON chat_sessions
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION hadir_sessions_changed();
@@ -80,7 +113,7 @@ CREATE TRIGGER hadir_sessions_deleted AFTER DELETE ON chat_sessions
 
 -- What the server reads of a session.
 CREATE VIEW hadir_sessions AS
-    SELECT id, customer_id, mitra_id, status, expires_at, created_at FROM chat_sessions;
+    SELECT id, customer_id, mitra_id, status::text AS status, expires_at, created_at FROM chat_sessions;
 
 -- The same id again: the session as it is. Whose it is, the caller judges.
 CREATE FUNCTION hadir_create_session(session uuid, customer uuid)
@@ -115,7 +148,7 @@ DECLARE
     has_room boolean;
 BEGIN
     PERFORM set_config('hadir.actor', actor, true), set_config('hadir.reason', why, true);
-    SELECT c.status, c.mitra_id, c.expires_at INTO held FROM chat_sessions c WHERE c.id = session FOR NO KEY UPDATE;
+    SELECT c.status::text AS status, c.mitra_id, c.expires_at INTO held FROM chat_sessions c WHERE c.id = session FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RETURN;
     END IF;
