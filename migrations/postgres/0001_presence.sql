@@ -1,7 +1,8 @@
 -- The truth of presence. Other programs may write these tables with plain SQL, many rows at once: everything that the API
 -- does besides is done by the triggers below. Functions pin the search path they were created under, so that a writer's own
 -- never matters. Lock order everywhere: mitras, then mitra_status, then mitra_heartbeats, each by id. What can be done later
--- (expiry, heartbeats) never waits for a row that somebody holds, so it takes part in no deadlock, whatever order others use.
+-- (expiry, heartbeats) never waits for a row that somebody holds, and who needs several rows never waits for one while holding
+-- another, so that they take part in no deadlock, whatever order others use.
 
 -- Tables of the backend whose schema this is are taken as they are, when they have what is needed.
 DO $$
@@ -130,6 +131,38 @@ BEGIN
     END IF;
 END $$;
 
+-- Holds these rows FOR NO KEY UPDATE: all that are free, or none and waits for one of them. A statement of another program
+-- takes rows in the order in which it finds them; in a circle with it there is nobody of ours. Only where too many are at it
+-- for too long, one after the other by id.
+CREATE FUNCTION hadir_hold(relation text, key text, ids uuid[]) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    awaited uuid;
+BEGIN
+    IF cardinality(ids) = 1 THEN
+        EXECUTE format('SELECT 1 FROM %I WHERE %I = $1 FOR NO KEY UPDATE', relation, key) USING ids[1];
+        RETURN;
+    END IF;
+    FOR attempt IN 1..20 LOOP
+        BEGIN
+            IF awaited IS NOT NULL THEN
+                EXECUTE format('SELECT 1 FROM %I WHERE %I = $1 FOR NO KEY UPDATE', relation, key) USING awaited;
+            END IF;
+            EXECUTE format('WITH held AS (SELECT %2$I AS id FROM %1$I WHERE %2$I = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED)
+                SELECT min(r.%2$I::text)::uuid FROM %1$I r
+                WHERE r.%2$I = ANY ($1) AND NOT EXISTS (SELECT 1 FROM held h WHERE h.id = r.%2$I)', relation, key)
+                INTO awaited USING ids;
+            IF awaited IS NULL THEN
+                RETURN;
+            END IF;
+            RAISE SQLSTATE 'HD001';
+        EXCEPTION WHEN SQLSTATE 'HD001' THEN
+            -- What was held in the block is free again.
+            NULL;
+        END;
+    END LOOP;
+    EXECUTE format('SELECT 1 FROM %1$I WHERE %2$I = ANY ($1) ORDER BY %2$I FOR NO KEY UPDATE', relation, key) USING ids;
+END $$;
+
 -- The revision is given while the row is locked: taken earlier it was measured out of order in a third of contended writes.
 CREATE FUNCTION hadir_status_before() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -207,13 +240,14 @@ BEGIN
     IF touched IS NULL THEN
         RETURN NULL;
     END IF;
-    PERFORM 1 FROM mitra_status WHERE mitra_id = ANY (touched) ORDER BY mitra_id FOR NO KEY UPDATE;
+    PERFORM hadir_hold('mitra_status', 'mitra_id', touched);
     UPDATE mitra_status SET is_online = is_online AND NOT mitra_id = ANY (coalesce(switched, '{}')), revision = -1
         WHERE mitra_id = ANY (touched);
-    SELECT array_agg(a.id) INTO signed_in FROM (
-        SELECT s.id FROM auth_sessions s JOIN new_rows n ON n.id = s.subject_id
-        WHERE n.id = ANY (switched) AND NOT n.is_active AND s.revoked_at IS NULL ORDER BY s.id FOR NO KEY UPDATE OF s
-    ) a;
+    SELECT array_agg(s.id) INTO signed_in FROM auth_sessions s JOIN new_rows n ON n.id = s.subject_id
+        WHERE n.id = ANY (switched) AND NOT n.is_active AND s.revoked_at IS NULL;
+    IF signed_in IS NOT NULL THEN
+        PERFORM hadir_hold('auth_sessions', 'id', signed_in);
+    END IF;
     UPDATE auth_sessions SET revoked_at = clock_timestamp() WHERE id = ANY (signed_in) AND revoked_at IS NULL;
     INSERT INTO presence_events (mitra_id, kind, reason, actor)
         SELECT n.id, CASE WHEN n.is_active THEN 'reactivated' ELSE 'deactivated' END, hadir_reason(), hadir_actor()

@@ -1,5 +1,5 @@
 -- Chat sessions: what the server does to them, and what follows from every write of theirs, whoever wrote it. Lock order:
--- chat_sessions, mitras (FOR KEY SHARE, as the foreign key does), mitra_status by id. Rules about rows that are there already
+-- chat_sessions, mitras (FOR KEY SHARE, as the foreign key does), mitra_status. Rules about rows that are there already
 -- come with a later file, so that this one holds its locks only for a moment.
 
 ALTER TABLE chat_sessions
@@ -36,7 +36,7 @@ ALTER TABLE presence_events ADD COLUMN session_id uuid;
 CREATE FUNCTION hadir_count_sessions(mitra_ids uuid[]) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_nestloop = on AS $$
 BEGIN
-    PERFORM 1 FROM mitra_status s WHERE s.mitra_id = ANY (mitra_ids) ORDER BY s.mitra_id FOR NO KEY UPDATE;
+    PERFORM hadir_hold('mitra_status', 'mitra_id', mitra_ids);
     UPDATE mitra_status s SET active_sessions = counted.sessions
         FROM (
             SELECT u.id, count(c.id)::integer AS sessions
@@ -133,6 +133,8 @@ END $$;
 -- One step of the state machine, which the caller brings along: the n-th of `froms` leads to the n-th of `tos`; in `repeats`
 -- it was done before, if `taker` has the session. `frees` takes the session from its mitra, with its time; `runs_ms` starts its
 -- time, `later_ms` prolongs it; `if_due` does nothing before its time ran out. A row for each mitra concerned, or one without.
+-- It waits for one row at a time and holds none meanwhile, so that it is in no circle with a transaction of another program,
+-- whatever that wrote first.
 CREATE FUNCTION hadir_change_session(
     session uuid, froms text[], tos text[], repeats text[], taker uuid, frees boolean, runs_ms bigint, later_ms bigint,
     if_due boolean, default_capacity integer, actor text, why text
@@ -140,44 +142,74 @@ CREATE FUNCTION hadir_change_session(
 RETURNS TABLE (outcome text, session_row hadir_sessions, mitra_row hadir_mitras)
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
+    patience constant integer := 20;
     held record;
     goal text;
-    answer text := 'changed';
+    answer text;
     concerned uuid[];
+    taken uuid[];
+    awaited uuid;
     is_present boolean;
     has_room boolean;
 BEGIN
     PERFORM set_config('hadir.actor', actor, true), set_config('hadir.reason', why, true);
-    SELECT c.status::text AS status, c.mitra_id, c.expires_at INTO held FROM chat_sessions c WHERE c.id = session FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
-        RETURN;
-    END IF;
-    goal := tos[array_position(froms, held.status)];
-    concerned := array_remove(ARRAY[held.mitra_id, taker], NULL);
-    IF held.mitra_id = taker AND (held.status = ANY (repeats) OR goal = held.status) THEN
-        answer := 'unchanged';
-    ELSIF goal IS NULL THEN
-        answer := 'wrong_state';
-    ELSIF if_due AND coalesce(held.expires_at > clock_timestamp(), true) THEN
-        answer := 'unchanged';
-    ELSIF taker IS NOT NULL THEN
-        PERFORM 1 FROM mitras m WHERE m.id = taker FOR KEY SHARE;
-        IF NOT FOUND THEN
-            answer := 'unknown_mitra';
-        ELSE
-            PERFORM 1 FROM mitra_status s WHERE s.mitra_id = ANY (concerned) ORDER BY s.mitra_id FOR NO KEY UPDATE;
-            SELECT s.is_online AND m.is_active,
-                (SELECT count(*) FROM chat_sessions c
-                    WHERE c.mitra_id = taker AND c.status IN ('active', 'pending_payment'))
-                    < coalesce(m.max_sessions, default_capacity)
-                INTO is_present, has_room
-                FROM mitras m JOIN mitra_status s ON s.mitra_id = m.id WHERE m.id = taker;
-            IF NOT is_present THEN
-                answer := 'not_available';
-            ELSIF NOT has_room THEN
-                answer := 'capacity_exceeded';
+    FOR attempt IN 1..patience LOOP
+        BEGIN
+            IF awaited IS NULL OR attempt = patience THEN
+                SELECT c.status::text AS status, c.mitra_id, c.expires_at INTO held
+                    FROM chat_sessions c WHERE c.id = session FOR NO KEY UPDATE;
+                IF NOT FOUND THEN
+                    RETURN;
+                END IF;
+            ELSE
+                PERFORM 1 FROM mitra_status s WHERE s.mitra_id = awaited FOR NO KEY UPDATE;
+                SELECT c.status::text AS status, c.mitra_id, c.expires_at INTO held
+                    FROM chat_sessions c WHERE c.id = session FOR NO KEY UPDATE SKIP LOCKED;
+                IF NOT FOUND THEN
+                    awaited := NULL;
+                    RAISE SQLSTATE 'HD001';
+                END IF;
             END IF;
-        END IF;
+            goal := tos[array_position(froms, held.status)];
+            concerned := array_remove(ARRAY[held.mitra_id, taker], NULL);
+            answer := CASE
+                WHEN held.mitra_id = taker AND (held.status = ANY (repeats) OR goal = held.status) THEN 'unchanged'
+                WHEN goal IS NULL THEN 'wrong_state'
+                WHEN if_due AND coalesce(held.expires_at > clock_timestamp(), true) THEN 'unchanged'
+                ELSE 'changed'
+            END;
+            -- Neither paying nor more time moves a load.
+            EXIT WHEN answer <> 'changed' OR (taker IS NULL AND goal IN ('active', 'pending_payment'));
+            IF taker IS NOT NULL THEN
+                PERFORM 1 FROM mitras m WHERE m.id = taker FOR KEY SHARE;
+                IF NOT FOUND THEN
+                    answer := 'unknown_mitra';
+                    EXIT;
+                END IF;
+            END IF;
+            IF attempt = patience THEN
+                PERFORM 1 FROM mitra_status s WHERE s.mitra_id = ANY (concerned) ORDER BY s.mitra_id FOR NO KEY UPDATE;
+                EXIT;
+            END IF;
+            SELECT array_agg(l.mitra_id) INTO taken FROM (
+                SELECT s.mitra_id FROM mitra_status s WHERE s.mitra_id = ANY (concerned) FOR NO KEY UPDATE SKIP LOCKED
+            ) l;
+            SELECT s.mitra_id INTO awaited FROM mitra_status s
+                WHERE s.mitra_id = ANY (concerned) AND (s.mitra_id = ANY (taken)) IS NOT TRUE LIMIT 1;
+            EXIT WHEN awaited IS NULL;
+            RAISE SQLSTATE 'HD001';
+        EXCEPTION WHEN SQLSTATE 'HD001' THEN
+            -- What was held in the block is free again.
+            NULL;
+        END;
+    END LOOP;
+    IF answer = 'changed' AND taker IS NOT NULL THEN
+        SELECT s.is_online AND m.is_active,
+            (SELECT count(*) FROM chat_sessions c WHERE c.mitra_id = taker AND c.status IN ('active', 'pending_payment'))
+                < coalesce(m.max_sessions, default_capacity)
+            INTO is_present, has_room
+            FROM mitras m JOIN mitra_status s ON s.mitra_id = m.id WHERE m.id = taker;
+        answer := CASE WHEN NOT is_present THEN 'not_available' WHEN NOT has_room THEN 'capacity_exceeded' ELSE answer END;
     END IF;
     IF answer = 'changed' THEN
         UPDATE chat_sessions c SET

@@ -14,9 +14,10 @@ BEGIN
         EXECUTE format('REINDEX INDEX %s', broken);
     END LOOP;
     LOOP
-        SELECT array_agg(s.mitra_id), max(s.mitra_id::text)::uuid INTO batch, last
+        SELECT array_agg(s.mitra_id ORDER BY s.mitra_id) INTO batch
             FROM (SELECT mitra_id FROM mitra_status WHERE mitra_id > last ORDER BY mitra_id LIMIT 1000) s;
         EXIT WHEN batch IS NULL;
+        last := batch[cardinality(batch)];
         PERFORM hadir_count_sessions(batch);
         COMMIT;
     END LOOP;
