@@ -9,6 +9,7 @@ mod heartbeats;
 mod migrations;
 mod reading;
 mod record;
+mod sessions;
 mod silence;
 mod single_node;
 mod sql;

@@ -59,13 +59,9 @@ async fn counts_judge_freshness_by_stored_heartbeats(bench: Bench) {
     bench.run(format!("INSERT INTO customers (id) VALUES ('{customer}')")).await;
     let mut sessions = 0;
     let full = format!("'{}'", id(2));
-    for (status, mitra) in [
-        ("active", &*full),
-        ("active", &*full),
-        ("pending_payment", &*full),
-        ("searching", "NULL"),
-        ("ended", &*full),
-    ] {
+    for (status, mitra) in
+        [("active", &*full), ("active", &*full), ("pending_payment", &*full), ("searching", "NULL"), ("ended", &*full)]
+    {
         sessions += 1;
         let session = id(200 + sessions);
         bench
