@@ -5,6 +5,7 @@
 mod bells;
 mod commands;
 mod faults;
+mod following;
 mod heartbeats;
 mod migrations;
 mod reading;

@@ -1,5 +1,8 @@
 //! Sessions: what each action does in each state, to the session, to the loads of mitras and to the record.
 
+mod expiry;
+mod law;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
