@@ -1,7 +1,10 @@
 //! Sessions: what each action does in each state, to the session, to the loads of mitras and to the record.
 
+mod adoption;
 mod expiry;
 mod law;
+mod sql;
+mod writers;
 
 use std::time::Duration;
 
