@@ -4,11 +4,14 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result, bail};
 
+use tokio::sync::OnceCell;
+
 use crate::{
     arguments::Run,
-    rows, server,
-    stores::{Postgres, Valkey},
-    table::{Line, Table},
+    rows,
+    server::{self, Backend, Server},
+    stores::Stores,
+    table::{Goal, Line, Table},
 };
 
 /// How much of everything.
@@ -29,6 +32,8 @@ pub struct Sizes {
     /// Rounds of what alternates between floor and server.
     pub turns: usize,
     pub flips: usize,
+    /// Longest wait for a server's memory to stand still, seconds.
+    pub settle_seconds: f64,
 }
 
 const FULL: Sizes = Sizes {
@@ -41,6 +46,7 @@ const FULL: Sizes = Sizes {
     beat_seconds: 15.0,
     turns: 3,
     flips: 100,
+    settle_seconds: 10.0,
 };
 
 const SHORT: Sizes = Sizes {
@@ -49,26 +55,46 @@ const SHORT: Sizes = Sizes {
     sockets: 200,
     ping_fleets: &[50],
     burst_seconds: 0.5,
-    idle_seconds: 3.0,
+    idle_seconds: 2.0,
     beat_seconds: 1.0,
     turns: 1,
     flips: 4,
+    settle_seconds: 0.5,
 };
 
 /// What every row may use.
 pub struct Bench {
-    pub short: bool,
     pub sizes: &'static Sizes,
-    pub server: PathBuf,
+    binary: PathBuf,
+    stores: OnceCell<Stores>,
 }
 
 impl Bench {
-    /// A private pair of stores for one row.
+    /// The private Valkey and PostgreSQL of this run; started when the first row asks for them.
     ///
     /// # Errors
     /// One of them does not start.
-    pub async fn stores(&self) -> Result<(Postgres, Valkey)> {
-        Ok((Postgres::start().await?, Valkey::start().await?))
+    pub async fn stores(&self) -> Result<&Stores> {
+        self.stores.get_or_try_init(Stores::start).await
+    }
+
+    /// A server on SQLite and the in-process mirror, with mitras 0 to `mitras` in its file.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn embedded(&self, mitras: usize, settings: &[(&str, &str)]) -> Result<Server> {
+        Server::start(&self.binary, Backend::Embedded, mitras as u64, settings).await
+    }
+
+    /// A server on an empty Valkey and a new database with mitras 0 to `mitras` in it.
+    ///
+    /// # Errors
+    /// It, or a store, does not start.
+    pub async fn clustered(&self, mitras: usize, settings: &[(&str, &str)]) -> Result<Server> {
+        let stores = self.stores().await?;
+        stores.valkey.raw()?.ask(&[b"FLUSHALL"])?;
+        let database = stores.postgres.new_database().await?;
+        Server::start(&self.binary, Backend::Clustered(&database, &stores.valkey), mitras as u64, settings).await
     }
 }
 
@@ -85,16 +111,19 @@ pub async fn run(run: Run) -> Result<()> {
     if let Some(unknown) = run.rows.iter().find(|row| !names.contains(&row.as_str())) {
         bail!("there is no row {unknown}; there are {}", names.join(", "));
     }
-    let server = match run.server {
+    let binary = match run.server {
         Some(path) => path.canonicalize().with_context(|| format!("{} is not there", path.display()))?,
         None => tokio::task::spawn_blocking(server::release_binary).await??,
     };
-    let bench = Bench { short: run.short, sizes: if run.short { &SHORT } else { &FULL }, server };
+    let bench = Bench { sizes: if run.short { &SHORT } else { &FULL }, binary, stores: OnceCell::new() };
     let mut table = Table::new(run.short);
     let began = Instant::now();
     for name in names.into_iter().filter(|name| run.rows.is_empty() || run.rows.iter().any(|row| row == name)) {
         let since = Instant::now();
-        let lines = rows::measure(name, &bench).await.with_context(|| format!("row {name}"))?;
+        let mut lines = rows::measure(name, &bench).await.with_context(|| format!("row {name}"))?;
+        if run.short {
+            lines.iter_mut().for_each(|line| line.goal = Goal::Told);
+        }
         eprintln!("{name}: {:.1} s", since.elapsed().as_secs_f64());
         lines.iter().for_each(told);
         table.lines.extend(lines);

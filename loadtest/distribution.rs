@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// One part in a thousand.
 const DIGITS: u8 = 3;
+/// Longer ones count as this long.
+const LONGEST_NS: u64 = 600_000_000_000;
 
 /// Recorded durations. Serialised as pairs of nanoseconds and how often.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -17,7 +19,7 @@ pub struct Distribution(Histogram<u64>);
 impl Distribution {
     /// Nothing recorded yet.
     pub fn new() -> Self {
-        Self(Histogram::new(DIGITS).unwrap_or_else(|_| unreachable!("three digits are allowed")))
+        Self(Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).unwrap_or_else(|_| unreachable!("good bounds")))
     }
 
     /// Records one duration.

@@ -87,7 +87,12 @@ impl Kept {
     ///
     /// # Errors
     /// It cannot be started.
-    pub async fn start(program: &Path, arguments: &[String], settings: &[(String, String)], log: &Path) -> Result<Self> {
+    pub async fn start(
+        program: &Path,
+        arguments: &[String],
+        settings: &[(String, String)],
+        log: &Path,
+    ) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("keeper").arg(program).args(arguments);
         // Only what it is told: a setting of this shell must not change a figure.

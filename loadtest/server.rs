@@ -15,16 +15,19 @@ use uuid::Uuid;
 use crate::{
     fleet::orders::Dial,
     processes::{Kept, Usage},
-    stores::{self, Postgres, Valkey},
+    stores::{self, Database, Valkey},
     tokens::{Mint, Role, SECRET},
 };
+
+/// Lines of a server's log that are worth a reader's time.
+const WARNINGS_TOLD: usize = 5;
 
 /// Which stores a server stands on.
 #[derive(Clone, Copy)]
 pub enum Backend<'a> {
     /// SQLite and the in-process mirror.
     Embedded,
-    Clustered(&'a Postgres, &'a Valkey),
+    Clustered(&'a Database, &'a Valkey),
 }
 
 /// A running server. It ends when this is dropped.
@@ -58,10 +61,10 @@ impl Server {
             ("HADIR_DATA_DIR".to_owned(), folder.path().display().to_string()),
             ("HADIR_LOG".to_owned(), "warn".to_owned()),
             ("HADIR_LOG_FORMAT".to_owned(), "json".to_owned()),
-            ("DRAIN_SECONDS".to_owned(), "1".to_owned()),
+            ("DRAIN_SECONDS".to_owned(), "0.1".to_owned()),
         ];
-        if let Backend::Clustered(postgres, valkey) = backend {
-            settings.push(("DATABASE_URL".to_owned(), postgres.url()));
+        if let Backend::Clustered(database, valkey) = backend {
+            settings.push(("DATABASE_URL".to_owned(), database.url.clone()));
             settings.push(("VALKEY_URL".to_owned(), valkey.url()));
         }
         settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
@@ -69,7 +72,7 @@ impl Server {
         if mitras > 0 {
             match backend {
                 Backend::Embedded => stores::load_sqlite(&folder.path().join("hadir.db"), mitras).await?,
-                Backend::Clustered(postgres, _) => stores::load_postgres(postgres, mitras, false).await?,
+                Backend::Clustered(database, _) => stores::load_postgres(database, mitras, false).await?,
             }
         }
         let log = folder.path().join("log");
@@ -151,17 +154,15 @@ impl Server {
         }
     }
 
-    /// What it logged so far: warnings and errors.
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-    }
-
-    /// Ends it in order.
+    /// Ends it in order, and tells what it warned of.
     ///
     /// # Errors
     /// It does not end well.
     pub async fn stop(self) -> Result<()> {
-        self.kept.stop().await
+        let stopped = self.kept.stop().await;
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        log.lines().take(WARNINGS_TOLD).for_each(|line| eprintln!("  the server says: {line}"));
+        stopped
     }
 }
 

@@ -1,7 +1,12 @@
 //! Private stores of a run: Valkey and PostgreSQL on free ports, ended with it. And mitras loaded in bulk, with plain SQL:
 //! the triggers do the rest, as for any other program.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
@@ -25,6 +30,22 @@ mod postgres;
 /// For a private PostgreSQL that holds a million rows beside the load.
 const MORE_MEMORY: (&str, &str) = ("shared_buffers", "512MB");
 
+/// The private stores of a run.
+pub struct Stores {
+    pub postgres: Postgres,
+    pub valkey: Valkey,
+}
+
+impl Stores {
+    /// Starts both.
+    ///
+    /// # Errors
+    /// One of them is not installed or does not start.
+    pub async fn start() -> Result<Self> {
+        Ok(Self { postgres: Postgres::start().await?, valkey: Valkey::start().await? })
+    }
+}
+
 /// A private Valkey: nothing saved.
 pub struct Valkey {
     pub server: Kept,
@@ -42,7 +63,8 @@ impl Valkey {
         let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let port_text = port.to_string();
         let directory = folder.path().display().to_string();
-        let arguments = ["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", &directory];
+        let arguments =
+            ["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", &directory];
         let arguments = arguments.map(str::to_owned);
         let log = folder.path().join("log");
         let server = Kept::start(Path::new("valkey-server"), &arguments, &[], &log).await;
@@ -70,7 +92,16 @@ impl Valkey {
 }
 
 /// A private PostgreSQL.
-pub struct Postgres(postgres::Server);
+pub struct Postgres {
+    server: postgres::Server,
+    databases: AtomicUsize,
+}
+
+/// A database of one server of the run.
+pub struct Database {
+    /// What the server is told.
+    pub url: String,
+}
 
 impl Postgres {
     /// Starts one on a free port, in a folder of its own.
@@ -85,20 +116,28 @@ impl Postgres {
             server.start();
             server
         });
-        Ok(Self(started.await.context("PostgreSQL does not start; `scripts/test` installs it")?))
+        let server = started.await.context("PostgreSQL does not start; `scripts/test` installs it")?;
+        Ok(Self { server, databases: AtomicUsize::new(0) })
     }
 
-    /// What the server is told.
-    pub fn url(&self) -> String {
-        self.0.url("postgres")
+    /// A new, empty database.
+    ///
+    /// # Errors
+    /// It cannot be created.
+    pub async fn new_database(&self) -> Result<Database> {
+        let name = format!("run_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        Database { url: self.server.url("postgres") }.run(format!("CREATE DATABASE {name}")).await?;
+        Ok(Database { url: self.server.url(&name) })
     }
+}
 
+impl Database {
     /// Runs a statement.
     ///
     /// # Errors
     /// It is refused.
     pub async fn run(&self, sql: String) -> Result<()> {
-        let mut connection = PgConnection::connect(&self.url()).await?;
+        let mut connection = PgConnection::connect(&self.url).await?;
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
         Ok(connection.close().await?)
     }
@@ -108,18 +147,18 @@ impl Postgres {
 ///
 /// # Errors
 /// The statement is refused.
-pub async fn load_postgres(postgres: &Postgres, count: u64, online: bool) -> Result<()> {
+pub async fn load_postgres(database: &Database, count: u64, online: bool) -> Result<()> {
     let load = format!(
         "INSERT INTO mitras (id, display_name)
          SELECT ('{SUBJECT_PREFIX}' || lpad(to_hex(n), 12, '0'))::uuid, 'Mitra ' || n
          FROM generate_series(0, {last}) AS n ON CONFLICT DO NOTHING;",
         last = count - 1,
     );
-    postgres.run(load).await?;
+    database.run(load).await?;
     if online {
-        postgres.run("UPDATE mitra_status SET is_online = true WHERE NOT is_online".to_owned()).await?;
+        database.run("UPDATE mitra_status SET is_online = true WHERE NOT is_online".to_owned()).await?;
     }
-    postgres.run("ANALYZE".to_owned()).await
+    database.run("ANALYZE".to_owned()).await
 }
 
 /// The same in the embedded default's file, before a server owns it.

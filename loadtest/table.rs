@@ -80,7 +80,8 @@ impl Line {
 
     fn markdown(&self) -> String {
         let figure = |value: f64| format!("{} {}", plain(value), self.unit).trim_end().to_owned();
-        let beside = self.beside_figure.map_or(self.beside.clone(), |value| format!("{}: {}", self.beside, figure(value)));
+        let beside =
+            self.beside_figure.map_or(self.beside.clone(), |value| format!("{}: {}", self.beside, figure(value)));
         let goal = match self.goal {
             Goal::RatioAtMost(most) => format!("ratio ≤ {}", plain(most)),
             Goal::RatioAtLeast(least) => format!("ratio ≥ {}", plain(least)),

@@ -218,6 +218,7 @@ async fn flips(dial: &Dial, mint: &Mint, shared: &Shared, rounds: usize) -> Resu
     for round in 0..=rounds {
         shared.await_all();
         let name = if round % 2 == 0 { "online" } else { "offline" };
+        let sent = shared.now();
         socket::command(&mut commander, name).await?;
         let acknowledged = shared.now();
         shared.all_reached(PATIENCE).await?;
@@ -229,6 +230,7 @@ async fn flips(dial: &Dial, mint: &Mint, shared: &Shared, rounds: usize) -> Resu
                 last = last.max(at);
             }
             report.last.record_ns(last.saturating_sub(acknowledged));
+            report.whole.record_ns(last.saturating_sub(sent));
         }
         sleep(BETWEEN_FLIPS).await;
     }

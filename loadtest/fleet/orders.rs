@@ -54,11 +54,21 @@ pub enum Order {
     /// Each socket pings once and waits for the pong.
     PingOnce,
     /// Each socket pings as soon as the last pong is there.
-    PingHard { seconds: f64 },
+    PingHard {
+        seconds: f64,
+    },
     /// From now on each socket pings at this cadence, spread over it.
-    Beat { every_seconds: f64 },
+    Beat {
+        every_seconds: f64,
+    },
     /// A commander of its own goes online and offline in turn; every socket is timed.
-    Flip { address: SocketAddr, path: String, role: Option<Role>, subject: u64, rounds: usize },
+    Flip {
+        address: SocketAddr,
+        path: String,
+        role: Option<Role>,
+        subject: u64,
+        rounds: usize,
+    },
     Churn(Churn),
     Ask(Ask),
     /// Every socket hangs up.
@@ -81,6 +91,8 @@ pub struct Report {
     pub each: Distribution,
     /// Flips: from the `ack` to the last socket, per round.
     pub last: Distribution,
+    /// Flips: from the command to the last socket, per round.
+    pub whole: Distribution,
 }
 
 impl Default for Report {
@@ -93,6 +105,7 @@ impl Default for Report {
             open: 0,
             each: Distribution::new(),
             last: Distribution::new(),
+            whole: Distribution::new(),
         }
     }
 }
@@ -106,7 +119,8 @@ impl Report {
         self.first_failure = self.first_failure.take().or(other.first_failure);
         self.open += other.open;
         self.each.add(&other.each)?;
-        self.last.add(&other.last)
+        self.last.add(&other.last)?;
+        self.whole.add(&other.whole)
     }
 
     /// Done per second.

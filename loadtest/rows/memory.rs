@@ -9,30 +9,27 @@ use crate::{
     bench::Bench,
     fleet::orders::{Dial, Order},
     processes::Usage,
-    server::{Backend, Server},
     table::{Goal, Line},
     worker::{Fleet, Floor},
 };
 
 const ROW: &str = "memory";
-const SETTLES: Duration = Duration::from_secs(10);
 const WATCHER_BYTES: f64 = 4_000.0;
 const MITRA_BYTES: f64 = 5_000.0;
 
 pub async fn measure(bench: &Bench) -> Result<Vec<Line>> {
-    let mitras = bench.sizes.many_sockets as u64;
+    let mitras = bench.sizes.many_sockets;
     let floor = Floor::start(None).await?;
     let bare = slope(bench, floor.usage, &bare_watchers(&floor)).await?;
     drop(floor);
 
-    let server = Server::start(&bench.server, Backend::Embedded, mitras, &[]).await?;
+    let server = bench.embedded(0, &[]).await?;
     let watcher = slope(bench, server.usage, &server.watchers(0, 0)).await?;
     server.stop().await?;
-    let server = Server::start(&bench.server, Backend::Embedded, mitras, &[]).await?;
+    let server = bench.embedded(mitras, &[]).await?;
     let embedded = slope(bench, server.usage, &server.mitras(0, 0, true)).await?;
     server.stop().await?;
-    let (postgres, valkey) = bench.stores().await?;
-    let server = Server::start(&bench.server, Backend::Clustered(&postgres, &valkey), mitras, &[]).await?;
+    let server = bench.clustered(mitras, &[]).await?;
     let clustered = slope(bench, server.usage, &server.mitras(0, 0, true)).await?;
     server.stop().await?;
 
@@ -62,15 +59,16 @@ pub fn bare_watchers(floor: &Floor) -> Dial {
 
 /// Bytes per socket.
 async fn slope(bench: &Bench, usage: Usage, dial: &Dial) -> Result<f64> {
+    let settles = Duration::from_secs_f64(bench.sizes.settle_seconds);
     let (few, many) = (bench.sizes.few_sockets, bench.sizes.many_sockets);
     let mut fleet = Fleet::start(many)?;
     fleet.dial(&Dial { sockets: few, ..dial.clone() }).await?;
     fleet.tell(&Order::PingOnce).await?;
-    let low = usage.settled_rss(SETTLES).await?;
+    let low = usage.settled_rss(settles).await?;
     let first_subject = dial.first_subject + few as u64;
     fleet.dial(&Dial { sockets: many - few, first_subject, ..dial.clone() }).await?;
     fleet.tell(&Order::PingOnce).await?;
-    let high = usage.settled_rss(SETTLES).await?;
+    let high = usage.settled_rss(settles).await?;
     fleet.tell(&Order::HangUp).await?;
     Ok((high as f64 - low as f64) / (many - few) as f64)
 }

@@ -10,7 +10,7 @@ use crate::{
     bench::Bench,
     fleet::orders::{Dial, Order},
     processes::Usage,
-    server::{Backend, Server},
+    server::Server,
     table::{Goal, Line},
     worker::{Fleet, Floor},
 };
@@ -22,14 +22,12 @@ const NO_LIMIT: &[(&str, &str)] = &[("HADIR_LIMIT_MESSAGES_PER_SECOND", "100000"
 pub async fn measure(bench: &Bench) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     for &sockets in bench.sizes.ping_fleets {
-        let server = Server::start(&bench.server, Backend::Embedded, sockets as u64, NO_LIMIT).await?;
+        let server = bench.embedded(sockets, NO_LIMIT).await?;
         lines.push(beside_floor(bench, &server, sockets, "embedded mirror", 0.9).await?);
         server.stop().await?;
     }
-    let (postgres, valkey) = bench.stores().await?;
     for &sockets in bench.sizes.ping_fleets {
-        let backend = Backend::Clustered(&postgres, &valkey);
-        let server = Server::start(&bench.server, backend, sockets as u64, NO_LIMIT).await?;
+        let server = bench.clustered(sockets, NO_LIMIT).await?;
         lines.push(beside_floor(bench, &server, sockets, "Valkey on the same cores", 0.8).await?);
         server.stop().await?;
     }

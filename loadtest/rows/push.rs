@@ -7,13 +7,14 @@ use super::memory::bare_watchers;
 use crate::{
     bench::Bench,
     fleet::orders::{Dial, Order, Report},
-    server::{Backend, Server},
     table::{Goal, Line},
     tokens::Role,
     worker::{Fleet, Floor},
 };
 
 const ROW: &str = "push";
+/// The commander may talk as fast as it can.
+const NO_LIMIT: &[(&str, &str)] = &[("HADIR_LIMIT_MESSAGES_PER_SECOND", "1000")];
 const MOST: f64 = 1.25;
 /// The commander is mitra 0; watchers have other numbers.
 const FIRST_WATCHER: u64 = 1_000;
@@ -23,14 +24,18 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Line>> {
     let floor = Floor::start(None).await?;
     let mut at_floor = Fleet::start(sockets)?;
     at_floor.dial(&Dial { sockets, ..bare_watchers(&floor) }).await?;
-    let bare_flips =
-        Order::Flip { address: floor.address, path: "/ws/mitra".to_owned(), role: None, subject: 0, rounds: rounds(bench) };
+    let bare_flips = Order::Flip {
+        address: floor.address,
+        path: "/ws/mitra".to_owned(),
+        role: None,
+        subject: 0,
+        rounds: rounds(bench),
+    };
 
-    let (postgres, valkey) = bench.stores().await?;
-    let backends = [("Valkey", Backend::Clustered(&postgres, &valkey)), ("embedded", Backend::Embedded)];
     let mut lines = Vec::new();
-    for (name, backend) in backends {
-        let server = Server::start(&bench.server, backend, 1, &[]).await?;
+    for name in ["Valkey", "embedded"] {
+        let server =
+            if name == "Valkey" { bench.clustered(1, NO_LIMIT).await? } else { bench.embedded(1, NO_LIMIT).await? };
         let mut at_server = Fleet::start(sockets)?;
         at_server.dial(&server.watchers(FIRST_WATCHER, sockets)).await?;
         let (mut bare, mut ours) = (Report::default(), Report::default());
@@ -53,8 +58,9 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Line>> {
         };
         lines.push(line("to the last, p50 over flips", |report| report.last.ms(0.5)));
         lines.push(line("to the last, p99 over flips", |report| report.last.ms(0.99)).goal(Goal::RatioAtMost(MOST)));
-        lines.push(line("to each, p50", |report| report.each.ms(0.5)));
         lines.push(line("to each, p99", |report| report.each.ms(0.99)));
+        let what = format!("the same from the command to the last, p50, {name}");
+        lines.push(Line::alone(ROW, what, "ms", ours.whole.ms(0.5)).beside("bare broadcast", bare.whole.ms(0.5)));
     }
     at_floor.tell(&Order::HangUp).await?;
     Ok(lines)

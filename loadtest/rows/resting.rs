@@ -11,16 +11,42 @@ use crate::{
     fleet::orders::{Dial, Order},
     processes::Usage,
     resp::Raw,
-    server::{Backend, Server},
     table::{Goal, Line},
     worker::{Fleet, Floor},
 };
 
 /// Commands that scripts run inside; Valkey counts those together with the clients' own. Everything else is a client's.
 const INSIDE_SCRIPTS: &[&str] = &[
-    "del", "get", "hdel", "hget", "hlen", "hmget", "hset", "ltrim", "mget", "mset", "publish", "rpush", "sadd", "scard", "set",
-    "setex", "sismember", "smismember", "srem", "time", "zadd", "zcard", "zcount", "zmscore", "zrange", "zrangebyscore",
-    "zrem", "zscore", "exists", "pexpire",
+    "del",
+    "get",
+    "hdel",
+    "hget",
+    "hlen",
+    "hmget",
+    "hset",
+    "ltrim",
+    "mget",
+    "mset",
+    "publish",
+    "rpush",
+    "sadd",
+    "scard",
+    "set",
+    "setex",
+    "sismember",
+    "smismember",
+    "srem",
+    "time",
+    "zadd",
+    "zcard",
+    "zcount",
+    "zmscore",
+    "zrange",
+    "zrangebyscore",
+    "zrem",
+    "zscore",
+    "exists",
+    "pexpire",
 ];
 
 /// Mitras that beat at their cadence: CPU per socket, Valkey's CPU, round trips.
@@ -37,8 +63,8 @@ pub async fn heartbeats(bench: &Bench) -> Result<Vec<Line>> {
     fleet.tell(&Order::HangUp).await?;
     drop((fleet, floor));
 
-    let (postgres, valkey) = bench.stores().await?;
-    let server = Server::start(&bench.server, Backend::Clustered(&postgres, &valkey), sockets as u64, &settings).await?;
+    let valkey = &bench.stores().await?.valkey;
+    let server = bench.clustered(sockets, &settings).await?;
     let mut fleet = Fleet::start(sockets)?;
     fleet.dial(&server.mitras(0, sockets, true)).await?;
     fleet.tell(&Order::Beat { every_seconds: every }).await?;
