@@ -30,7 +30,7 @@ use crate::{
     mirror::Mirror,
     presence::{Presence, PresenceSettings},
     protocol::MessageLimits,
-    store::{Store, postgres::SingleNode},
+    store::Store,
     sweeps::{AutoOffline, EventRetention, HeartbeatMirror, Reseed, Sweeps},
     telemetry::Metrics,
 };
@@ -54,7 +54,6 @@ pub struct Server {
     store: Arc<dyn Store>,
     mirror: Arc<dyn Mirror>,
     lifecycle: Lifecycle,
-    _single_node: Option<SingleNode>,
 }
 
 impl Server {
@@ -82,6 +81,10 @@ impl Server {
         let waiting = Lifecycle::default();
         waiting.spawn(accept(Arc::clone(&internal), api::waiting_room(), limits, waiting.clone()));
         let Backends { store, mirror, single_node } = backends::open(&config, &lifecycle).await?;
+        if let Some(lock) = single_node {
+            let node = lifecycle.clone();
+            lifecycle.spawn_until_stop(async move { node.give_up(lock.keep().await) });
+        }
         let hub = Arc::new(Hub::new(hub_limits(&config.limits)));
         let settings = presence_settings(&config);
         let presence = Arc::new(Presence::new(settings, Arc::clone(&store), Arc::clone(&mirror), hub, metrics.clone()));
@@ -116,17 +119,7 @@ impl Server {
 
         let public_router = api.public_router(gateway.public_routes().merge(more));
         lifecycle.spawn(accept(Arc::new(listen(public)?), public_router, limits, lifecycle.clone()));
-        Ok(Self {
-            config,
-            public_addr,
-            internal_addr,
-            issuer,
-            presence,
-            store,
-            mirror,
-            lifecycle,
-            _single_node: single_node,
-        })
+        Ok(Self { config, public_addr, internal_addr, issuer, presence, store, mirror, lifecycle })
     }
 
     /// Where mitras and customers connect.
@@ -162,6 +155,21 @@ impl Server {
         &self.lifecycle
     }
 
+    /// Completes when this node cannot go on, with the reason; whoever runs it then stops it.
+    pub async fn given_up(&self) -> anyhow::Error {
+        self.lifecycle.given_up().await
+    }
+
+    async fn until_told(self) -> Result<()> {
+        let end = tokio::select! {
+            told = told_to_stop() => told.map_err(Into::into),
+            why = self.given_up() => Err(why),
+        };
+        tracing::info!("stopping");
+        self.stop().await;
+        end
+    }
+
     /// Leaves in order: not ready but still accepting, then no new connections, every socket at its own moment, the last
     /// heartbeats, the stores.
     pub async fn stop(self) {
@@ -192,14 +200,11 @@ impl Server {
     }
 }
 
-/// Runs the server until it is told to stop.
+/// Runs the server until it is told to stop, or cannot go on.
 pub async fn serve(config: Config) -> Result<()> {
     let server = Server::start(config).await?;
     print::serving(&server).await?;
-    told_to_stop().await?;
-    tracing::info!("stopping");
-    server.stop().await;
-    Ok(())
+    server.until_told().await
 }
 
 /// Runs the server and a simulated fleet that connects over real sockets.
@@ -213,9 +218,7 @@ pub async fn demo(config: Config, size: DemoSize) -> Result<()> {
         store: Arc::clone(server.store()),
     };
     fleet.start(size).await?;
-    told_to_stop().await?;
-    server.stop().await;
-    Ok(())
+    server.until_told().await
 }
 
 /// Applies migrations; with `new_generation` also declares that the database was restored. Says what it did.

@@ -23,7 +23,7 @@ impl Presence {
     /// Reports this node and feeds its dashboards for as long as it is polled: at each change, and at `cadence`.
     pub async fn feed_dashboards(self: Arc<Self>, cadence: Duration) {
         let mut beat = interval(cadence);
-        let mut counted_ms = 0;
+        let mut counted_ms: Option<u64> = None;
         loop {
             select! {
                 _ = beat.tick() => self.report_node().await,
@@ -31,10 +31,10 @@ impl Presence {
             }
             let now = self.hub.now_ms();
             let watched = self.hub.has_dashboards();
-            if (watched || now >= counted_ms + UNWATCHED.as_millis() as u64)
+            if (watched || counted_ms.is_none_or(|at| now >= at + UNWATCHED.as_millis() as u64))
                 && let Ok(overview) = self.overview().await
             {
-                counted_ms = now;
+                counted_ms = Some(now);
                 if watched {
                     self.hub.publish_dashboard(DashboardNews::new(&overview.body()));
                 }

@@ -18,6 +18,7 @@ use tokio::{
     select,
     time::{MissedTickBehavior, interval, sleep},
 };
+use uuid::Uuid;
 
 use super::{Presence, PresenceError};
 use crate::{
@@ -90,6 +91,25 @@ impl Marks {
     }
 }
 
+/// Bells that were heard and not yet answered.
+#[derive(Default)]
+struct Rung {
+    mitras: HashSet<(MitraId, i64)>,
+    revoked: Vec<Uuid>,
+    /// Some may have been missed: everything is looked at.
+    missed: bool,
+}
+
+impl Rung {
+    fn note(&mut self, bell: Bell) {
+        match bell {
+            Bell::Mitra { id, revision } => drop(self.mitras.insert((id, revision))),
+            Bell::Revoked { session } => self.revoked.push(session),
+            Bell::Missed => self.missed = true,
+        }
+    }
+}
+
 impl Presence {
     /// Follows the store for as long as it is polled; looks at recent changes at `cadence`.
     pub async fn follow_store(self: Arc<Self>, cadence: Duration) {
@@ -110,24 +130,21 @@ impl Presence {
         };
         let mut beat = interval(cadence);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut looks, mut rung) = (0u32, HashSet::new());
+        let (mut looks, mut rung) = (0u32, Rung::default());
         loop {
-            let look = select! {
+            let mut look = false;
+            select! {
                 bell = bells.next() => {
                     let Some(bell) = bell else { return };
-                    let mut missed = self.note(bell, &mut rung);
+                    rung.note(bell);
                     let gather = Duration::from_millis(rand::rng().random_range(GATHER_MS));
                     let mut gathering = std::pin::pin!(sleep(gather));
                     while let Some(bell) = select! {
                         bell = bells.next() => bell,
                         () = gathering.as_mut() => None,
                     } {
-                        missed |= self.note(bell, &mut rung);
+                        rung.note(bell);
                     }
-                    if missed {
-                        self.check_sign_ins().await;
-                    }
-                    missed
                 }
                 _ = beat.tick() => {
                     looks += 1;
@@ -136,30 +153,23 @@ impl Presence {
                         looks = 0;
                         self.known.forget_older();
                     }
-                    true
+                    look = true;
                 }
-            };
-            if let Err(error) = self.answer_bells(&mut rung).await {
+            }
+            if let Err(error) = self.answer_bells(&mut rung.mitras).await {
                 tracing::debug!(%error, "bells wait for the store");
+            }
+            // After the mitras: whoever was deactivated is told that, and not that the sign-in went with it.
+            for session in rung.revoked.drain(..) {
+                self.hub.revoke(session);
+            }
+            if mem::take(&mut rung.missed) {
+                self.check_sign_ins().await;
+                look = true;
             }
             if look && let Err(error) = self.look_at_changes(&mut marks).await {
                 tracing::debug!(%error, "the look at recent changes waits for the store");
             }
-        }
-    }
-
-    /// True when bells may have been missed.
-    fn note(&self, bell: Bell, rung: &mut HashSet<(MitraId, i64)>) -> bool {
-        match bell {
-            Bell::Mitra { id, revision } => {
-                rung.insert((id, revision));
-                false
-            }
-            Bell::Revoked { session } => {
-                self.hub.revoke(session);
-                false
-            }
-            Bell::Missed => true,
         }
     }
 
@@ -247,7 +257,6 @@ impl Presence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uuid::Uuid;
 
     #[test]
     fn a_look_goes_back_to_what_was_there_an_overlap_ago() {
