@@ -119,7 +119,7 @@ export class Chart {
       label,
       width,
       stroke: () => colour(name),
-      fill: () => colour(name) + fill,
+      fill: fill && (() => colour(name) + fill),
       paths: uPlot.paths.stepped({ align: 1 }),
       points: { show: false },
     });
@@ -133,10 +133,10 @@ export class Chart {
         y: { range: (_plot, _low, high) => [0, Math.max(5, Math.ceil((high ?? 0) * 1.15))] },
       },
       axes: [
-        { ...axis, grid: { show: false }, space: 90, values: (_plot, ticks, _n, _space, step) => ticks.map((tick) => (step < 60 ? clock : hourAndMinute)(tick * 1000)) },
+        { ...axis, grid: { show: false }, size: 30, space: 90, values: (_plot, ticks, _n, _space, step) => ticks.map((tick) => (step < 60 ? clock : hourAndMinute)(tick * 1000)) },
         { ...axis, size: 38, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000] },
       ],
-      series: [{}, line('online', '--indigo', 1.5, '14'), line('available', '--leaf', 2, '2b')],
+      series: [{}, line('online', '--indigo', 1.5), line('available', '--leaf', 2, '24')],
       hooks: { setCursor: [(plot) => this.#tell(plot.cursor.idx ?? null)] },
     };
   }

@@ -5,7 +5,7 @@ import { LiveSocket } from '../shared/socket.js';
 import { clock, ServerClock, span } from '../shared/time.js';
 import { claims, complaint, TokenKeeper } from '../shared/token.js';
 import { Chart } from './chart.js';
-import { Figures, number } from './figures.js';
+import { Figures, headline, number } from './figures.js';
 import { judge, modes, source } from './health.js';
 import { Mitras } from './mitras.js';
 import { Rest } from './rest.js';
@@ -133,6 +133,7 @@ function look() {
   document.body.toggleAttribute('data-old', verdict.old);
   badge(el('link'), verdict.link, verdict.level);
   if (frame) {
+    say(el('headline'), headline(frame.counts, verdict.old));
     const mode = modes(frame.nodes);
     badge(el('mode'), mode.text, verdict.old ? 'none' : mode.level);
     const from = source(frame.source);

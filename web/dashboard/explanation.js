@@ -21,11 +21,35 @@ export async function explain(rest, id, name) {
   el('explanation-title').textContent = name;
   body.replaceChildren(make('p', { class: 'quiet', text: 'Asking…' }));
   el('explanation').showModal();
+  await tell(rest, id);
+}
+
+async function tell(rest, id) {
+  const body = el('explanation-body');
   try {
-    body.replaceChildren(...parts(await rest.get(`internal/mitras/${id}`)));
+    const answer = await rest.get(`internal/mitras/${id}`);
+    body.replaceChildren(...parts(answer), admin(rest, answer));
   } catch (error) {
     body.replaceChildren(make('p', { class: 'wrong', text: error.message }));
   }
+}
+
+/** What an operator may decide: whether this mitra takes part at all. A deactivation wants a reason, and so a second look. */
+function admin(rest, { mitra_id, truth }) {
+  const wrong = make('p', { class: 'wrong', role: 'alert' });
+  const reason = make('input', { 'aria-label': 'Reason', placeholder: 'Reason, for the record', maxlength: 200, required: true });
+  const word = truth.active ? 'Deactivate' : 'Reactivate';
+  const form = make('form', { class: 'admin' }, truth.active ? reason : '', make('button', { class: truth.active ? 'grave' : '', text: word }), wrong);
+  form.addEventListener('submit', async (event) => {
+    event.preventDefault();
+    try {
+      await rest.patch(`internal/mitras/${mitra_id}/status`, { is_active: !truth.active, reason: reason.value || word.toLowerCase() });
+      await tell(rest, mitra_id);
+    } catch (error) {
+      wrong.textContent = error.message;
+    }
+  });
+  return form;
 }
 
 /** Times inside the server's sentences, as a clock on the wall says them. */

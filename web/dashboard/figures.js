@@ -25,11 +25,13 @@ const NUMBER = new Intl.NumberFormat('en');
 
 export const number = (n) => NUMBER.format(n);
 
-/** What the counts mean to somebody who waits. */
-export function headline(counts) {
-  if (counts.available > 0) return 'Somebody is here.';
-  if (counts.busy > 0) return 'Everybody is busy.';
-  return counts.suspect > 0 ? 'Nobody can be reached.' : 'Nobody is here.';
+/** What the counts mean to somebody who waits; in the past tense when they may no longer be true. */
+export function headline(counts, old) {
+  const is = old ? 'was' : 'is';
+  if (counts.available > 0) return `Somebody ${is} here.`;
+  if (counts.busy > 0) return `Everybody ${is} busy.`;
+  if (counts.suspect > 0) return `Nobody ${old ? 'could' : 'can'} be reached.`;
+  return `Nobody ${is} here.`;
 }
 
 export class Figures {
@@ -52,7 +54,6 @@ export class Figures {
   }
 
   show({ counts, sockets }) {
-    say(el('headline'), headline(counts));
     say(el('available'), number(counts.available));
     mark(el('available'), 'any', counts.available > 0);
     for (const [key, value] of this.#values) {

@@ -7,7 +7,7 @@ import { keepRows } from './table.js';
 
 const LOOK_EVERY_MS = 5_000;
 const TYPING_MS = 250;
-const PAGE = 20;
+const PAGE = 12;
 
 /** The one word for a mitra's state. */
 export function stateOf(mitra) {
@@ -84,7 +84,7 @@ export class Mitras {
       say(sessions, `${mitra.sessions} of ${mitra.max_sessions}`);
       say(heartbeat, mitra.heartbeat_age_ms === null ? '–' : `${span(mitra.heartbeat_age_ms)} ago`);
     });
-    const some = `${mitras.length}${next_cursor ? ' and more' : ''}, as of ${clock(as_of)}${stale ? ', stale' : ''}`;
+    const some = `${next_cursor ? 'the first ' : ''}${mitras.length}, as of ${clock(as_of)}${stale ? ', stale' : ''}`;
     say(el('mitras-note'), mitras.length === 0 && !next_cursor ? 'none found' : some);
     mark(el('mitras-note'), 'count', mitras.length);
     el('mitras-more').hidden = next_cursor === null;
@@ -95,8 +95,8 @@ export class Mitras {
     button.addEventListener('click', () => explain(this.#rest, id, button.textContent));
     return make('tr', {},
       make('th', { scope: 'row' }, button),
-      make('td', { 'data-label': 'State' }, make('span', { class: 'state' }, make('i', { 'aria-hidden': 'true' }), make('span'))),
-      make('td', { 'data-label': 'Sessions', class: 'number' }),
-      make('td', { 'data-label': 'Last heartbeat', class: 'number' }));
+      make('td', {}, make('span', { class: 'state' }, make('i', { 'aria-hidden': 'true' }), make('span'))),
+      make('td', { class: 'number sessions' }),
+      make('td', { class: 'number' }));
   }
 }

@@ -27,6 +27,10 @@ export class Rest {
     return this.#ask('POST', path, body);
   }
 
+  patch(path, body) {
+    return this.#ask('PATCH', path, body);
+  }
+
   async #ask(method, path, body) {
     const headers = { Authorization: `Bearer ${this.#token()}` };
     if (body !== undefined) headers['Content-Type'] = 'application/json';

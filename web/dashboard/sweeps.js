@@ -76,9 +76,9 @@ export class Sweeps {
     });
     return make('tr', {},
       make('th', { scope: 'row' }, make('b', { text: name.replaceAll('_', ' ') }), make('small', { text: PURPOSES[name] ?? '' })),
-      make('td', { 'data-label': 'Runs every' }),
-      make('td', { 'data-label': 'Last run' }),
-      make('td', { 'data-label': 'Result' }, make('span', { class: 'result' }, make('span', { class: 'badge' }), make('small'))),
+      make('td', { class: 'every' }),
+      make('td', { class: 'last' }),
+      make('td', {}, make('span', { class: 'result' }, make('span', { class: 'badge' }), make('small'))),
       make('td', { class: 'action' }, button));
   }
 }
