@@ -60,7 +60,7 @@ describe('the dashboard', () => {
         return ((await pixels(tab.page, '#plot canvas'))[leaf] ?? 0) > 100;
       });
       assert.ok(drawn, `the line of the available ones, ${leaf}, is on the canvas (${scheme})`);
-      await tab.page.getByText('5 min', { exact: true }).click();
+      await tab.page.locator('#spans').getByText('5 min', { exact: true }).click();
       assert.ok(((await pixels(tab.page, '#plot canvas'))[leaf] ?? 0) > 100);
       tab.assertClean(server);
       await tab.close();
@@ -68,15 +68,14 @@ describe('the dashboard', () => {
   });
 
   test('begins the chart with what the server remembers', async () => {
-    const [first, second] = ['#plot[data-points]', '#plot[data-points]'];
     await open(server.dashboard());
-    const points = async () => Number(await tab.page.locator(first).getAttribute('data-points'));
+    const points = async () => Number(await tab.page.locator('#plot').getAttribute('data-points'));
     assert.ok(await eventually(async () => (await points()) >= 2));
     await tab.close();
     // The server's history has a point each ten seconds.
     const remembered = await eventually(async () => {
       await open(server.dashboard());
-      await tab.page.locator(second).waitFor();
+      await tab.page.locator('#plot[data-points]').waitFor();
       await tab.says('#link', /^Live$/);
       const had = await points();
       if (had >= 4) return true;

@@ -87,7 +87,10 @@ export async function eventually(question, patience = PATIENCE) {
 /** The colours that a canvas shows, as `r,g,b` with the number of their pixels. */
 export function pixels(page, selector) {
   return page.locator(selector).evaluate((canvas) => {
-    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    // From a copy: reading the page's own canvas changes how the browser paints it.
+    const copy = Object.assign(document.createElement('canvas'), { width: canvas.width, height: canvas.height }).getContext('2d', { willReadFrequently: true });
+    copy.drawImage(canvas, 0, 0);
+    const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
     const counts = {};
     for (let at = 0; at < data.length; at += 4) {
       if (data[at + 3] === 0) continue;
