@@ -113,7 +113,7 @@ async fn offline_events_of_the_sweep(world: &World) -> (i64, i64) {
 }
 
 async fn five_nodes_that_sweep_at_once_record_one_event_each(world: World) {
-    const MITRAS: i32 = 10_000;
+    const MITRAS: i32 = 2_000;
     let ids = online_by_sql(&world, MITRAS).await;
     let settings: Vec<_> = HASTY.into_iter().chain([UNRESTRAINED]).collect();
     let mut nodes = Vec::new();
