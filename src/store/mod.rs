@@ -17,8 +17,8 @@ use futures_util::stream::BoxStream;
 use uuid::Uuid;
 
 use crate::domain::{
-    AvailablePage, Cause, ChatSession, Counts, CustomerId, MitraId, MitraRow, PresenceEvent, SessionAction, SessionId,
-    SessionStatus, Source, SubjectId, WrongState,
+    AvailablePage, Cause, ChatSession, Counts, CustomerId, MitraId, MitraRow, NodeId, PresenceEvent, SessionAction,
+    SessionId, SessionStatus, Source, SubjectId, WrongState,
 };
 
 /// Why the store did not do what was asked.
@@ -65,6 +65,15 @@ pub struct Transition {
 pub struct MitraProfile {
     pub row: MitraRow,
     pub display_name: String,
+}
+
+/// A heartbeat as the store knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    pub id: MitraId,
+    /// The go-online that it keeps alive.
+    pub online_epoch: i64,
+    pub age: Duration,
 }
 
 /// The durable half of a state, for listing. Freshness is judged by the mirror, on the page that comes back.
@@ -251,6 +260,27 @@ pub trait Store: Send + Sync + 'static {
 
     /// How many sessions are not over. Looks at these only, however many are.
     async fn session_counts(&self) -> Result<SessionCounts, StoreError>;
+
+    /// This node serves without the mirror at present and writes its heartbeats here. Said again and again while it lasts.
+    /// A store of one node has nobody to tell.
+    async fn report_lone(&self, _node: &NodeId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Whether another node than this said so within this time.
+    async fn has_lone_nodes(&self, _but: &NodeId, _within: Duration) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// One page, in order of id, of the mitras online and active that were heard within this time.
+    async fn heard_within(
+        &self,
+        _within: Duration,
+        _after: Option<MitraId>,
+        _limit: u32,
+    ) -> Result<Vec<Heard>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// The newest events of a mitra, newest first.
     async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError>;
