@@ -117,7 +117,7 @@ fn sqlite_settings(folder: &TempDir) -> SqliteSettings {
 }
 
 /// Patient, because a test run is a busy machine; tests of deadlines set their own.
-fn settings(url: &str, schema: &str) -> PostgresSettings {
+pub fn settings(url: &str, schema: &str) -> PostgresSettings {
     PostgresSettings {
         url: url.to_owned(),
         schema: schema.to_owned(),
