@@ -4,7 +4,8 @@
 -- (expiry, heartbeats) never waits for a row that somebody holds, and who needs several rows never waits for one while holding
 -- another, so that they take part in no deadlock, whatever order others use.
 
--- Tables of the backend whose schema this is are taken as they are, when they have what is needed.
+-- Tables of the backend whose schema this is are taken as they are, when they have what is needed; their rows get what belongs
+-- to them in a later file, so that this one holds its locks only for a moment.
 DO $$
 DECLARE
     wrong text;
@@ -282,10 +283,6 @@ END $$;
 CREATE TRIGGER hadir_auth_sessions_updated AFTER UPDATE ON auth_sessions
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION hadir_auth_sessions_updated();
-
--- Of mitras that are there already.
-INSERT INTO mitra_status (mitra_id) SELECT id FROM mitras ORDER BY id;
-INSERT INTO mitra_heartbeats (mitra_id) SELECT id FROM mitras ORDER BY id;
 
 -- What the server reads of a mitra, in one statement.
 CREATE VIEW hadir_mitras AS

@@ -104,6 +104,8 @@ pub async fn migrate(settings: &PostgresSettings, new_generation: bool) -> Resul
     let work = async {
         // Whoever comes second waits for the first, however long its rows are locked.
         sqlx::query("SET lock_timeout = 0").execute(&mut connection).await?;
+        // What a table of a backend has already is no news.
+        sqlx::query("SET client_min_messages = warning").execute(&mut connection).await?;
         // Asked again and again: one that waited in a statement would be waited for by CREATE INDEX CONCURRENTLY.
         while !sqlx::query_scalar("SELECT pg_try_advisory_lock($1, hashtext($2))")
             .bind(MIGRATION_LOCK)

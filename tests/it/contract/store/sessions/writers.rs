@@ -109,6 +109,14 @@ async fn statement(pool: &PgPool, step: u64) -> Result<(), sqlx::Error> {
     }
 }
 
+/// A store with as many connections as there are writers, on a server of its own.
+async fn own(server: &postgres::Server, connections: u64) -> Arc<PostgresStore> {
+    let mut settings = settings(&server.url("postgres"), "busy");
+    settings.pool_size = connections as u32;
+    migrate(&settings, false).await.expect("migrated");
+    Arc::new(PostgresStore::connect(settings).expect("an address"))
+}
+
 struct Busy {
     server: postgres::Server,
     store: Arc<PostgresStore>,
@@ -117,10 +125,7 @@ struct Busy {
 
 async fn busy() -> Busy {
     let server = postgres::dedicated();
-    let mut settings = settings(&server.url("postgres"), "busy");
-    settings.pool_size = EACH as u32;
-    migrate(&settings, false).await.expect("migrated");
-    let store = Arc::new(PostgresStore::connect(settings).expect("an address"));
+    let store = own(&server, EACH).await;
     let options = plain(&server.url("postgres"), "busy").connect_options();
     let pool = PgPoolOptions::new()
         .max_connections(EACH as u32)
@@ -192,7 +197,7 @@ async fn many_writers_of_both_kinds_never_wait_for_each_other_in_a_circle() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_in_the_wrong_order_is_in_no_circle_with_the_api() {
     let busy = busy().await;
-    let until = Instant::now() + BUSY_FOR / 2;
+    let until = Instant::now() + BUSY_FOR;
     let mut writers = JoinSet::new();
     for writer in 0..EACH {
         let store = Arc::clone(&busy.store);
@@ -211,9 +216,9 @@ async fn a_transaction_in_the_wrong_order_is_in_no_circle_with_the_api() {
                  UPDATE chat_sessions SET expires_at = now() WHERE id BETWEEN '{}' AND '{}'; \
                  UPDATE chat_sessions SET status = 'ended' WHERE status = 'active' AND id BETWEEN '{}' AND '{}'; COMMIT",
                 session_id(first),
-                session_id(first + 50),
+                session_id(first + 200),
                 session_id(first),
-                session_id(first + 50),
+                session_id(first + 200),
             );
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.expect("written");
         }
@@ -223,4 +228,31 @@ async fn a_transaction_in_the_wrong_order_is_in_no_circle_with_the_api() {
     }
     assert!(!busy.server.log().contains("deadlock detected"), "{}", busy.server.log());
     busy.counts_are_true().await;
+}
+
+/// Over as many connections as the server takes at once, several times: a race shows in one of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_accepts_that_meet_in_the_database_as_many_win_as_there_is_room() {
+    const AT_ONCE: u64 = 25;
+    let server = postgres::dedicated();
+    let store = own(&server, AT_ONCE).await;
+    let cause = Cause::new(Actor::Service, "race");
+    for round in 0..8 {
+        let who = id(1 + round);
+        store.put_mitra(who, "Wanted", Some(3), &cause).await.expect("created");
+        store.set_online(who, true, &cause).await.expect("online");
+        let sessions = (0..200).map(|n| session_id(1 + round * 200 + n));
+        let created = sessions.clone().map(|session| store.create_session(Some(session), customer(1)));
+        futures_util::future::join_all(created).await.into_iter().for_each(|created| assert!(created.is_ok()));
+        let mut accepts = JoinSet::new();
+        for session in sessions {
+            let (store, cause) = (Arc::clone(&store), cause.clone());
+            let takes = SessionAction::Accept { mitra: who, payment: Payment::Paid, duration: Duration::from_secs(60) };
+            accepts.spawn(async move { store.change_session(session, &takes, &cause).await });
+        }
+        let (taken, refused): (Vec<_>, Vec<_>) = accepts.join_all().await.into_iter().partition(Result::is_ok);
+        assert_eq!(taken.len(), 3, "round {round}");
+        assert!(refused.iter().all(|answer| matches!(answer, Err(StoreError::CapacityExceeded(_)))), "{refused:?}");
+        assert_eq!(store.mitra(who).await.expect("read").expect("exists").sessions, 3);
+    }
 }
