@@ -10,7 +10,7 @@ use crate::{
     arguments::Run,
     rows,
     server::{self, Backend, Server},
-    stores::Stores,
+    stores::{Stores, load_postgres},
     table::{Goal, Line, Table},
 };
 
@@ -32,6 +32,10 @@ pub struct Sizes {
     /// Rounds of what alternates between floor and server.
     pub turns: usize,
     pub flips: usize,
+    /// Mitras in the mirror, for counts.
+    pub fleets: &'static [usize],
+    /// For one mitra found or counted by REST, seconds.
+    pub ask_seconds: f64,
     /// Longest wait for a server's memory to stand still, seconds.
     pub settle_seconds: f64,
 }
@@ -46,6 +50,8 @@ const FULL: Sizes = Sizes {
     beat_seconds: 15.0,
     turns: 3,
     flips: 100,
+    fleets: &[1_000, 10_000, 100_000, 1_000_000],
+    ask_seconds: 2.0,
     settle_seconds: 10.0,
 };
 
@@ -59,8 +65,13 @@ const SHORT: Sizes = Sizes {
     beat_seconds: 1.0,
     turns: 1,
     flips: 4,
+    fleets: &[500],
+    ask_seconds: 0.3,
     settle_seconds: 0.5,
 };
+
+/// Nobody falls silent while a row loads and counts.
+const PATIENT: &[(&str, &str)] = &[("HEARTBEAT_SUSPECT_SECONDS", "7200"), ("MITRA_OFFLINE_AFTER_SECONDS", "7200")];
 
 /// What every row may use.
 pub struct Bench {
@@ -95,6 +106,20 @@ impl Bench {
         stores.valkey.raw()?.ask(&[b"FLUSHALL"])?;
         let database = stores.postgres.new_database().await?;
         Server::start(&self.binary, Backend::Clustered(&database, &stores.valkey), mitras as u64, settings).await
+    }
+
+    /// The same with every mitra online, by plain SQL, for longer than a run takes.
+    ///
+    /// # Errors
+    /// It, or a store, does not start.
+    pub async fn all_online(&self, mitras: usize) -> Result<Server> {
+        let stores = self.stores().await?;
+        stores.valkey.raw()?.ask(&[b"FLUSHALL"])?;
+        let database = stores.postgres.new_database().await?;
+        let backend = Backend::Clustered(&database, &stores.valkey);
+        server::migrate(&self.binary, backend)?;
+        load_postgres(&database, mitras as u64, true).await?;
+        Server::start(&self.binary, backend, 0, PATIENT).await
     }
 }
 

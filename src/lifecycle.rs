@@ -38,7 +38,7 @@ impl Lifecycle {
 
     /// For a part that starts tasks of its own and ends them when it is closed, which is after [`Lifecycle::stop`]: what
     /// is told to stop here may still need it on the way out.
-    pub fn tracker(&self) -> &TaskTracker {
+    pub fn lent(&self) -> &TaskTracker {
         &self.lent
     }
 

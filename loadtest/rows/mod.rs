@@ -1,5 +1,6 @@
 //! The rows of the table, a function each. `loadtest/README.md` says what each means.
 
+mod counts;
 mod memory;
 mod pings;
 mod push;
@@ -15,6 +16,7 @@ pub const NAMES: &[(&str, &str)] = &[
     ("pings", "pings a second, beside a bare echo"),
     ("heartbeats", "Valkey round trips per heartbeat; CPU of beating mitras"),
     ("push", "from a change to the last watcher, beside a bare broadcast"),
+    ("counts", "count of available and find-50, beside a walk over the fleet"),
 ];
 
 /// Measures a row by its name.
@@ -26,6 +28,7 @@ pub async fn measure(name: &str, bench: &Bench) -> Result<Vec<Line>> {
         "memory" => memory::measure(bench).await,
         "pings" => pings::measure(bench).await,
         "heartbeats" => resting::heartbeats(bench).await,
+        "counts" => counts::measure(bench).await,
         "push" => push::measure(bench).await,
         other => bail!("there is no row {other}"),
     }
