@@ -27,7 +27,8 @@ use axum::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 pub use answer::ApiError;
-pub use page::send as send_asset;
+pub(crate) use page::assets;
+pub use page::{Asset, find_asset, send_asset};
 
 use crate::{
     auth::{TokenVerifier, origin_allowed},

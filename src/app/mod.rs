@@ -245,6 +245,7 @@ fn listen(socket: TcpSocket) -> Result<TcpListener> {
 /// Everything that runs for as long as the node does.
 fn run_presence(presence: &Arc<Presence>, timing: &TimingConfig, lifecycle: &Lifecycle) {
     lifecycle.spawn_until_stop(Arc::clone(presence).keep());
+    lifecycle.spawn_until_stop(Arc::clone(presence).keep_time());
     lifecycle.spawn_until_stop(Arc::clone(presence).follow_store(timing.change_feed_interval));
     lifecycle.spawn_until_stop(Arc::clone(presence).feed_dashboards(timing.node_report_interval));
     let (flushing, every) = (Arc::clone(presence), timing.flush_interval);
@@ -292,6 +293,8 @@ fn presence_settings(config: &Config) -> PresenceSettings {
         breaker_failures: config.mirror.breaker_failures,
         breaker_retry: config.mirror.breaker_retry,
         probe_interval: config.mirror.probe_interval,
+        auto_offline_interval: config.timing.auto_offline_interval,
+        restraint_release: config.timing.restraint_release,
     }
 }
 

@@ -8,7 +8,7 @@ use rand::RngExt;
 use serde_json::Value;
 use tokio::{
     net::TcpStream,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
@@ -25,12 +25,26 @@ use crate::{
 };
 
 /// Names, so that the operator's list reads like one.
-const NAMES: [&str; 16] = [
+const GIVEN: [&str; 16] = [
     "Adi", "Bayu", "Citra", "Dewi", "Eka", "Farah", "Gita", "Hadi", "Intan", "Joko", "Kirana", "Lestari", "Made",
     "Nadia", "Putri", "Wayan",
 ];
-/// How long the fleet takes to arrive.
-const ARRIVAL: Duration = Duration::from_secs(3);
+const FAMILY: [&str; 12] = [
+    "Pratama",
+    "Santoso",
+    "Wijaya",
+    "Saputra",
+    "Hidayat",
+    "Nugroho",
+    "Kusuma",
+    "Siregar",
+    "Wulandari",
+    "Halim",
+    "Purnama",
+    "Setiawan",
+];
+/// How long the fleet takes to arrive: whoever opens the page at once sees them come.
+const ARRIVAL: Duration = Duration::from_secs(15);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -61,8 +75,7 @@ impl Fleet {
         for n in 0..size.mitras {
             // The same mitras at every start of the same data.
             let id = MitraId(Uuid::from_u128(0x4ad1_de00_0000_4000_8000_0000_0000_0000 + n as u128));
-            let name = format!("{} {}", NAMES[n % NAMES.len()], n / NAMES.len() + 1);
-            self.store.put_mitra(id, &name, None, &cause).await?;
+            self.store.put_mitra(id, &name(n), None, &cause).await?;
             let member = self.member("/ws/mitra", id.into(), Role::Mitra);
             self.lifecycle.spawn_until_stop(mitra(member));
         }
@@ -75,6 +88,16 @@ impl Fleet {
 
     fn member(&self, path: &str, subject: SubjectId, role: Role) -> Member {
         Member { url: format!("ws://{}{path}", self.public_addr), issuer: self.issuer.clone(), subject, role }
+    }
+}
+
+/// A name for the nth mitra, of its own.
+fn name(n: usize) -> String {
+    let round = n / GIVEN.len();
+    let name = format!("{} {}", GIVEN[n % GIVEN.len()], FAMILY[(n % GIVEN.len() + round) % FAMILY.len()]);
+    match round / FAMILY.len() {
+        0 => name,
+        again => format!("{name} {}", again + 1),
     }
 }
 
@@ -102,7 +125,8 @@ async fn mitra(member: Member) {
         if let Err(error) = work(&member).await {
             tracing::debug!(%error, "a simulated mitra lost its socket");
         }
-        sleep(between(0.5, 6.0)).await;
+        // Mostly a lift or a street corner; now and then a tunnel, long enough to be missed.
+        sleep(if chance(0.25) { between(50.0, 140.0) } else { between(0.5, 6.0) }).await;
     }
 }
 
@@ -110,24 +134,22 @@ async fn mitra(member: Member) {
 async fn work(member: &Member) -> Result<(), Error> {
     let mut socket = member.connect().await?;
     let mut interval = Duration::from_secs(15);
-    let mut online = false;
+    let mut online = true;
     loop {
-        if !online || chance(0.04) {
-            online = !online || !chance(0.7);
-            let command = if online { r#"{"type":"online"}"# } else { r#"{"type":"offline"}"# };
-            socket.send(Message::text(command)).await?;
+        let command = if online { r#"{"type":"online"}"# } else { r#"{"type":"offline"}"# };
+        socket.send(Message::text(command)).await?;
+        let ends = Instant::now() + if online { between(20.0, 180.0) } else { between(5.0, 45.0) };
+        while Instant::now() < ends {
+            if let Some(asked) = listen(&mut socket, interval.min(between(2.0, 8.0))).await? {
+                interval = asked;
+            }
+            socket.send(Message::text(r#"{"type":"ping"}"#)).await?;
+            if chance(0.02) {
+                // Gone without a goodbye, as in a tunnel.
+                return Ok(());
+            }
         }
-        if let Some(asked) = listen(&mut socket, interval.min(between(2.0, 8.0))).await? {
-            interval = asked;
-        }
-        socket.send(Message::text(r#"{"type":"ping"}"#)).await?;
-        if chance(0.02) {
-            // Gone without a goodbye, as in a tunnel.
-            return Ok(());
-        }
-        if !online {
-            sleep(between(1.0, 4.0)).await;
-        }
+        online = !online;
     }
 }
 
@@ -165,5 +187,18 @@ async fn customer(member: Member) {
         if let Ok(Err(error)) = timeout(stay, watching).await {
             tracing::debug!(%error, "a simulated customer lost its socket");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_mitra_has_a_name_of_its_own() {
+        let names: HashSet<_> = (0..1_000).map(name).collect();
+        assert_eq!(names.len(), 1_000);
     }
 }

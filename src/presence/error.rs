@@ -27,6 +27,10 @@ impl From<StoreError> for PresenceError {
         match error {
             StoreError::UnknownMitra(_) => Self::UnknownMitra,
             StoreError::Deactivated(_) => Self::Deactivated,
+            refused @ (StoreError::UnknownSession(_)
+            | StoreError::WrongState(_)
+            | StoreError::CapacityExceeded(_)
+            | StoreError::NotAvailable(_)) => Self::Invalid(refused.to_string()),
             StoreError::Invalid(text) => Self::Invalid(text),
             StoreError::Unavailable(why) => {
                 // The cause is for the log, where the failure is counted; a client learns that it may try again.

@@ -5,14 +5,13 @@
 //! committed, so that look goes back further than the last one saw.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     mem,
     sync::Arc,
     time::Duration,
 };
 
 use futures_util::StreamExt;
-use parking_lot::Mutex;
 use rand::RngExt;
 use tokio::{
     select,
@@ -22,7 +21,7 @@ use uuid::Uuid;
 
 use super::{Presence, PresenceError};
 use crate::{
-    domain::{Fence, MitraId, MitraRow, StatusChange, StatusReason},
+    domain::{MitraId, MitraRow, StatusChange, StatusReason},
     mirror::Write,
     protocol::Close,
     store::Bell,
@@ -37,38 +36,10 @@ const BATCH: usize = 1_000;
 const OVERLAP: Duration = Duration::from_secs(15);
 /// Pause before the store is asked again when it did not answer.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// Fences that this node carried on or was told of, in two generations that are forgotten in turn.
-#[derive(Default)]
-pub(super) struct Known {
-    halves: Mutex<[HashMap<MitraId, Fence>; 2]>,
-}
-
-impl Known {
-    /// Above this the older half is forgotten early; what is not known is only looked at once more.
-    const MOST: usize = 50_000;
-
-    pub(super) fn remember(&self, id: MitraId, fence: Fence) {
-        let mut halves = self.halves.lock();
-        let newest = halves[0].entry(id).or_default();
-        *newest = fence.max(*newest);
-        if halves[0].len() > Self::MOST {
-            Self::turn(&mut halves);
-        }
-    }
-
-    fn covers(&self, id: MitraId, revision: i64) -> bool {
-        self.halves.lock().iter().any(|half| half.get(&id).is_some_and(|fence| fence.revision >= revision))
-    }
-
-    fn forget_older(&self) {
-        Self::turn(&mut self.halves.lock());
-    }
-
-    fn turn(halves: &mut [HashMap<MitraId, Fence>; 2]) {
-        halves[1] = mem::take(&mut halves[0]);
-    }
-}
+/// Pause before a bell is looked at again whose mitra is being written by this node itself.
+const OWN_WRITE: Duration = Duration::from_millis(20);
+/// For so long a revoked sign-in may wait for a deactivation that it came with.
+const REVOKE_BY: Duration = Duration::from_millis(300);
 
 /// Where the looks stand: the newest revision seen, and when.
 #[derive(Default)]
@@ -95,16 +66,17 @@ impl Marks {
 #[derive(Default)]
 struct Rung {
     mitras: HashSet<(MitraId, i64)>,
-    revoked: Vec<Uuid>,
+    /// With the latest time to close their sockets, in the hub's ms.
+    revoked: Vec<(Uuid, u64)>,
     /// Some may have been missed: everything is looked at.
     missed: bool,
 }
 
 impl Rung {
-    fn note(&mut self, bell: Bell) {
+    fn note(&mut self, bell: Bell, now_ms: u64) {
         match bell {
             Bell::Mitra { id, revision } => drop(self.mitras.insert((id, revision))),
-            Bell::Revoked { session } => self.revoked.push(session),
+            Bell::Revoked { session } => self.revoked.push((session, now_ms + REVOKE_BY.as_millis() as u64)),
             Bell::Missed => self.missed = true,
         }
     }
@@ -130,20 +102,21 @@ impl Presence {
         };
         let mut beat = interval(cadence);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut looks, mut rung) = (0u32, Rung::default());
+        let (mut looks, mut rung, mut again) = (0u32, Rung::default(), None);
         loop {
             let mut look = false;
             select! {
+                () = sleep(again.unwrap_or(Duration::MAX)), if again.is_some() => {}
                 bell = bells.next() => {
                     let Some(bell) = bell else { return };
-                    rung.note(bell);
+                    rung.note(bell, self.hub.now_ms());
                     let gather = Duration::from_millis(rand::rng().random_range(GATHER_MS));
                     let mut gathering = std::pin::pin!(sleep(gather));
                     while let Some(bell) = select! {
                         bell = bells.next() => bell,
                         () = gathering.as_mut() => None,
                     } {
-                        rung.note(bell);
+                        rung.note(bell, self.hub.now_ms());
                     }
                 }
                 _ = beat.tick() => {
@@ -156,13 +129,21 @@ impl Presence {
                     look = true;
                 }
             }
-            if let Err(error) = self.answer_bells(&mut rung.mitras).await {
-                tracing::debug!(%error, "bells wait for the store");
-            }
+            again = match self.answer_bells(&mut rung.mitras).await {
+                Ok(()) => (!rung.mitras.is_empty()).then_some(OWN_WRITE),
+                Err(error) => {
+                    tracing::debug!(%error, "bells wait for the store");
+                    Some(RETRY)
+                }
+            };
             // After the mitras: whoever was deactivated is told that, and not that the sign-in went with it.
-            for session in rung.revoked.drain(..) {
+            let now = self.hub.now_ms();
+            let (waits, due): (Vec<_>, Vec<_>) =
+                rung.revoked.drain(..).partition(|(_, by_ms)| again == Some(OWN_WRITE) && now < *by_ms);
+            for (session, _) in due {
                 self.hub.revoke(session);
             }
+            rung.revoked = waits;
             if mem::take(&mut rung.missed) {
                 self.check_sign_ins().await;
                 look = true;
@@ -173,9 +154,12 @@ impl Presence {
         }
     }
 
+    /// Looks at the mitras that were rung for. What this node is writing itself stays rung until it was carried on by its
+    /// writer, who knows why it changed.
     async fn answer_bells(&self, rung: &mut HashSet<(MitraId, i64)>) -> Result<(), PresenceError> {
         rung.retain(|(id, revision)| !self.known.covers(*id, *revision));
-        let mut ids: Vec<MitraId> = rung.iter().map(|(id, _)| *id).collect();
+        let mut ids: Vec<MitraId> =
+            rung.iter().map(|(id, _)| *id).filter(|id| !self.known.is_written_here(*id)).collect();
         ids.sort_unstable();
         ids.dedup();
         for ids in ids.chunks(BATCH) {
@@ -196,7 +180,8 @@ impl Presence {
             let mut rows = self.asked_store("changed_since", answer)?;
             let full = rows.len() == BATCH;
             revision = rows.last().map_or(revision, |row| row.fence.revision);
-            rows.retain(|row| !self.known.covers(row.id, row.fence.revision));
+            // What is being written here is left to its writer; the next look goes back far enough to find it again.
+            rows.retain(|row| !self.known.covers(row.id, row.fence.revision) && !self.known.is_written_here(row.id));
             self.carry(rows).await;
             if !full {
                 break;
@@ -268,17 +253,5 @@ mod tests {
         assert_eq!(marks.from(39_000), Some(24));
         assert_eq!(marks.from(40_000), Some(25));
         assert_eq!(marks.from(90_000), Some(39), "the newest stays");
-    }
-
-    #[test]
-    fn what_is_known_is_forgotten_after_two_turns() {
-        let known = Known::default();
-        let id = MitraId(Uuid::from_u128(1));
-        known.remember(id, Fence { generation: 1, revision: 5 });
-        assert!(known.covers(id, 5) && known.covers(id, 4) && !known.covers(id, 6));
-        known.forget_older();
-        assert!(known.covers(id, 5));
-        known.forget_older();
-        assert!(!known.covers(id, 5));
     }
 }

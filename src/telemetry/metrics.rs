@@ -83,6 +83,7 @@ struct Inner {
     reseed_drift: Counter,
     sweep_runs: Family<Two, Counter>,
     auto_offline: Counter,
+    auto_offline_left: Gauge,
     snapshots_published: Counter,
     snapshot_delivery_seconds: Histogram,
     pubsub_loop_lag_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
@@ -146,6 +147,11 @@ impl Metrics {
             reseed_drift: register(hadir, "reseed_drift", "Entries of the mirror that a reseed corrected"),
             sweep_runs: register(hadir, "sweep_runs", "Runs of the sweeps"),
             auto_offline: register(hadir, "auto_offline", "Mitras that this node took offline for silence"),
+            auto_offline_left: register(
+                hadir,
+                "auto_offline_left",
+                "Silent mitras that the last sweep of this node left, because it is held back",
+            ),
             snapshots_published: register(
                 hadir,
                 "snapshots_published",
@@ -258,6 +264,11 @@ impl Metrics {
     /// This node took mitras offline for silence.
     pub fn auto_offlined(&self, mitras: u64) {
         self.inner.auto_offline.inc_by(mitras);
+    }
+
+    /// So many silent mitras were left by the last sweep, because it is held back.
+    pub fn set_auto_offline_left(&self, mitras: u64) {
+        self.inner.auto_offline_left.set(gauge_value(mitras));
     }
 
     /// A snapshot was published.

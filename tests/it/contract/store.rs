@@ -5,10 +5,12 @@
 mod bells;
 mod commands;
 mod faults;
+mod following;
 mod heartbeats;
 mod migrations;
 mod reading;
 mod record;
+mod sessions;
 mod silence;
 mod single_node;
 mod sql;
