@@ -10,7 +10,7 @@ use crate::{
     arguments::Run,
     rows,
     server::{self, Backend, Server},
-    stores::{Stores, load_postgres},
+    stores::{Database, Stores, load_postgres},
     table::{Goal, Line, Table},
 };
 
@@ -34,6 +34,12 @@ pub struct Sizes {
     pub flips: usize,
     /// Mitras in the mirror, for counts.
     pub fleets: &'static [usize],
+    /// Dials of one turn, for the rate of connects.
+    pub dials: usize,
+    /// Churn: connections a second, for so many seconds, after so many that it is given to warm up.
+    pub churn_rate: f64,
+    pub churn_seconds: f64,
+    pub churn_warm_up_seconds: f64,
     /// For one mitra found or counted by REST, seconds.
     pub ask_seconds: f64,
     /// Longest wait for a server's memory to stand still, seconds.
@@ -52,6 +58,10 @@ const FULL: Sizes = Sizes {
     flips: 100,
     fleets: &[1_000, 10_000, 100_000, 1_000_000],
     ask_seconds: 2.0,
+    dials: 4_000,
+    churn_rate: 1_000.0,
+    churn_seconds: 600.0,
+    churn_warm_up_seconds: 60.0,
     settle_seconds: 10.0,
 };
 
@@ -67,6 +77,10 @@ const SHORT: Sizes = Sizes {
     flips: 4,
     fleets: &[500],
     ask_seconds: 0.3,
+    dials: 100,
+    churn_rate: 100.0,
+    churn_seconds: 2.0,
+    churn_warm_up_seconds: 1.0,
     settle_seconds: 0.5,
 };
 
@@ -102,10 +116,27 @@ impl Bench {
     /// # Errors
     /// It, or a store, does not start.
     pub async fn clustered(&self, mitras: usize, settings: &[(&str, &str)]) -> Result<Server> {
+        let database = self.emptied().await?;
+        self.node(&database, mitras, settings).await
+    }
+
+    /// An empty Valkey and a new database.
+    ///
+    /// # Errors
+    /// A store does not start.
+    pub async fn emptied(&self) -> Result<Database> {
         let stores = self.stores().await?;
         stores.valkey.raw()?.ask(&[b"FLUSHALL"])?;
-        let database = stores.postgres.new_database().await?;
-        Server::start(&self.binary, Backend::Clustered(&database, &stores.valkey), mitras as u64, settings).await
+        stores.postgres.new_database().await
+    }
+
+    /// One of the nodes on a database and the run's Valkey; the first one is given the mitras.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn node(&self, database: &Database, mitras: usize, settings: &[(&str, &str)]) -> Result<Server> {
+        let backend = Backend::Clustered(database, &self.stores().await?.valkey);
+        Server::start(&self.binary, backend, mitras as u64, settings).await
     }
 
     /// The same with every mitra online, by plain SQL, for longer than a run takes.
@@ -113,13 +144,10 @@ impl Bench {
     /// # Errors
     /// It, or a store, does not start.
     pub async fn all_online(&self, mitras: usize) -> Result<Server> {
-        let stores = self.stores().await?;
-        stores.valkey.raw()?.ask(&[b"FLUSHALL"])?;
-        let database = stores.postgres.new_database().await?;
-        let backend = Backend::Clustered(&database, &stores.valkey);
-        server::migrate(&self.binary, backend)?;
+        let database = self.emptied().await?;
+        server::migrate(&self.binary, Backend::Clustered(&database, &self.stores().await?.valkey))?;
         load_postgres(&database, mitras as u64, true).await?;
-        Server::start(&self.binary, backend, 0, PATIENT).await
+        self.node(&database, 0, PATIENT).await
     }
 }
 

@@ -36,6 +36,17 @@ impl Usage {
         Ok(pages * rustix::param::page_size() as u64)
     }
 
+    /// The most resident memory that there ever was, in bytes.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn peak_rss(self) -> Result<u64> {
+        let text = self.read("status")?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("status names the peak")?;
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kilobytes * 1_024)
+    }
+
     /// CPU used so far, user and system, all threads. The kernel counts in hundredths of a second.
     ///
     /// # Errors
