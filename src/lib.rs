@@ -16,6 +16,7 @@
 //! - [`mirror`] — liveness and the snapshot behind a trait; `valkey/` is the only place with a Valkey client.
 //! - [`hub`] — this node's live state: who is here, which heartbeats wait, the newest frames. Never waits.
 //! - [`presence`] — the use cases, and alone the order in which truth and mirror are written and read; modes and healing.
+//! - [`sessions`] — chat sessions: their life in the store, and the one routine that ends those whose time ran out.
 //! - [`sweeps`] — work done again and again; holds no rules.
 //! - [`gateway`] — the accept loop and the sockets: admission, the mitra's session, the watcher's session.
 //! - [`api`] — REST, a file per resource, and the dashboard page.
@@ -40,6 +41,7 @@ pub mod lifecycle;
 pub mod mirror;
 pub mod presence;
 pub mod protocol;
+pub mod sessions;
 pub mod store;
 pub mod sweeps;
 pub mod telemetry;

@@ -30,6 +30,7 @@ use crate::{
     mirror::Mirror,
     presence::{Presence, PresenceSettings},
     protocol::MessageLimits,
+    sessions::Sessions,
     store::Store,
     sweeps::{AutoOffline, EventRetention, HeartbeatMirror, Reseed, Sweeps},
     telemetry::Metrics,
@@ -51,6 +52,7 @@ pub struct Server {
     internal_addr: SocketAddr,
     issuer: TokenIssuer,
     presence: Arc<Presence>,
+    sessions: Arc<Sessions>,
     store: Arc<dyn Store>,
     mirror: Arc<dyn Mirror>,
     lifecycle: Lifecycle,
@@ -88,6 +90,7 @@ impl Server {
         let hub = Arc::new(Hub::new(hub_limits(&config.limits)));
         let settings = presence_settings(&config);
         let presence = Arc::new(Presence::new(settings, Arc::clone(&store), Arc::clone(&mirror), hub, metrics.clone()));
+        let sessions = Arc::new(Sessions::new(Arc::clone(&presence), Arc::clone(&store)));
         let sweeps = Sweeps::default();
         let api = Api {
             settings: Arc::new(ApiSettings {
@@ -98,6 +101,7 @@ impl Server {
             }),
             verifier: verifier.clone(),
             presence: Arc::clone(&presence),
+            sessions: Arc::clone(&sessions),
             sweeps: sweeps.clone(),
             metrics: metrics.clone(),
             lifecycle: lifecycle.clone(),
@@ -113,13 +117,19 @@ impl Server {
         let internal_router = api.internal_router(gateway.internal_routes());
         lifecycle.spawn(accept(internal, internal_router, limits, lifecycle.clone()));
 
+        // Before anybody is told that a mitra is busy with a session whose time has run out.
+        while let Err(error) = sessions.expire_overdue().await {
+            tracing::warn!(%error, "sessions whose time ran out wait for the store");
+            sleep(backends::PATIENCE).await;
+        }
+        lifecycle.spawn_until_stop(Arc::clone(&sessions).keep_time());
         run_presence(&presence, &config.timing, &lifecycle);
         start_sweeps(&sweeps, &presence, &config, &metrics, &lifecycle);
         presence.started().await;
 
         let public_router = api.public_router(gateway.public_routes().merge(more));
         lifecycle.spawn(accept(Arc::new(listen(public)?), public_router, limits, lifecycle.clone()));
-        Ok(Self { config, public_addr, internal_addr, issuer, presence, store, mirror, lifecycle })
+        Ok(Self { config, public_addr, internal_addr, issuer, presence, sessions, store, mirror, lifecycle })
     }
 
     /// Where mitras and customers connect.
@@ -140,6 +150,11 @@ impl Server {
     /// The use cases, for the demo and tests.
     pub fn presence(&self) -> &Arc<Presence> {
         &self.presence
+    }
+
+    /// Chat sessions, for the demo and tests.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
     }
 
     /// The durable truth, for the demo and tests.

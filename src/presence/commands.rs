@@ -117,7 +117,7 @@ impl Presence {
     }
 
     /// Counts an answer of the store.
-    pub(super) fn asked_store<T>(&self, op: &'static str, answer: Result<T, StoreError>) -> Result<T, PresenceError> {
+    pub fn asked_store<T>(&self, op: &'static str, answer: Result<T, StoreError>) -> Result<T, PresenceError> {
         let outcome = match &answer {
             Err(StoreError::Unavailable(_)) => {
                 self.evidence.store_failed(self.hub.now_ms());

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{Overview, Presence, PresenceError};
 use crate::{
-    domain::{Counts, Mode, SocketCounts, Source},
+    domain::{Counts, Mode, SessionStatus, SocketCounts, Source},
     hub::DashboardNews,
 };
 
@@ -52,7 +52,13 @@ impl Presence {
     /// # Errors
     /// Never been up, and neither the mirror nor the store can be asked.
     pub async fn overview(&self) -> Result<Overview, PresenceError> {
-        let (counts, source) = self.counts().await?;
+        let (mut counts, source) = self.counts().await?;
+        let sessions = self.session_counts().await;
+        counts.active_sessions = sessions.active;
+        counts.pending_payment_sessions = sessions.pending_payment;
+        self.metrics.set_sessions(
+            SessionStatus::ALL.iter().filter_map(|status| Some((status.as_str(), sessions.of(*status)?))),
+        );
         *self.last_counts.lock() = Some(counts);
         self.metrics.set_counts(&counts);
         self.metrics.read("counts", source);

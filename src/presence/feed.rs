@@ -21,8 +21,7 @@ use uuid::Uuid;
 
 use super::{Presence, PresenceError};
 use crate::{
-    domain::{MitraId, MitraRow, StatusChange, StatusReason},
-    mirror::Write,
+    domain::{MitraId, StatusReason},
     protocol::Close,
     store::Bell,
 };
@@ -165,7 +164,7 @@ impl Presence {
         for ids in ids.chunks(BATCH) {
             let rows = self.asked_store("mitras", self.store.mitras(ids).await)?;
             let gone: Vec<MitraId> = ids.iter().filter(|id| rows.iter().all(|row| row.id != **id)).copied().collect();
-            self.carry(rows).await;
+            self.carry(rows, StatusReason::External).await;
             self.bury(&gone).await;
             rung.retain(|(id, _)| !ids.contains(id));
         }
@@ -182,35 +181,13 @@ impl Presence {
             revision = rows.last().map_or(revision, |row| row.fence.revision);
             // What is being written here is left to its writer; the next look goes back far enough to find it again.
             rows.retain(|row| !self.known.covers(row.id, row.fence.revision) && !self.known.is_written_here(row.id));
-            self.carry(rows).await;
+            self.carry(rows, StatusReason::External).await;
             if !full {
                 break;
             }
         }
         marks.push(now, revision);
         Ok(())
-    }
-
-    /// Carries rows that somebody else committed to the mirror and to the sockets here.
-    async fn carry(&self, rows: Vec<MitraRow>) {
-        if rows.is_empty() {
-            return;
-        }
-        for row in &rows {
-            self.hub.apply_status(&StatusChange::of(row, StatusReason::External));
-            self.known.remember(row.id, row.fence);
-        }
-        if !self.gate.mirror_takes_writes() {
-            return self.look_soon();
-        }
-        let writes: Vec<Write> = rows
-            .into_iter()
-            .map(|row| Write { heartbeat_age: row.heartbeat_age, row, announce: Some(StatusReason::External) })
-            .collect();
-        match self.asked_mirror("apply", self.mirror.apply(&writes).await) {
-            Ok(report) => self.absorb(report.pulse),
-            Err(_) => writes.iter().for_each(|write| self.remember_unapplied(write.row.id)),
-        }
     }
 
     /// Mitras whose rows are gone: their sockets close, the mirror forgets them.

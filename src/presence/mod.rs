@@ -97,6 +97,7 @@ pub struct Presence {
     asked: Mutex<HashMap<String, mpsc::Sender<u64>>>,
     nodes: Mutex<Vec<NodeRecord>>,
     store_counts: counting::StoreCounts,
+    known_sessions: counting::KnownSessions,
     /// What the last overview counted, for when nobody can be asked.
     last_counts: Mutex<Option<Counts>>,
     dashboard_wanted: Notify,
@@ -137,6 +138,7 @@ impl Presence {
             asked: Mutex::default(),
             nodes: Mutex::default(),
             store_counts: counting::StoreCounts::default(),
+            known_sessions: counting::KnownSessions::default(),
             last_counts: Mutex::default(),
             dashboard_wanted: Notify::new(),
             heartbeats_saved_ms: AtomicU64::new(0),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Presence, PresenceError};
 use crate::{
-    domain::{MitraId, StatusChange, StatusReason},
+    domain::{MitraId, StatusReason},
     mirror::{Caution, Claimed, Write},
 };
 
@@ -114,16 +114,7 @@ impl Presence {
                 Err(_) => kept.iter().for_each(|id| self.remember_unapplied(*id)),
             }
         }
-        for write in &writes {
-            let reason = write.announce.unwrap_or(StatusReason::External);
-            self.known.remember(write.row.id, write.row.fence);
-            self.hub.apply_status(&StatusChange::of(&write.row, reason));
-        }
-        let report = self.asked_mirror("apply", self.mirror.apply(&writes).await);
-        match report {
-            Ok(report) => self.absorb(report.pulse),
-            Err(_) => writes.iter().for_each(|write| self.remember_unapplied(write.row.id)),
-        }
+        self.carry_on(&writes).await;
         Ok(expired)
     }
 }

@@ -303,9 +303,11 @@ impl Metrics {
         ] {
             self.inner.mitras.get_or_create(&[("state", state)]).set(gauge_value(count));
         }
-        for (status, count) in
-            [("active", counts.active_sessions), ("pending_payment", counts.pending_payment_sessions)]
-        {
+    }
+
+    /// Sessions that are not over, by status.
+    pub fn set_sessions(&self, counts: impl Iterator<Item = (&'static str, u64)>) {
+        for (status, count) in counts {
             self.inner.sessions.get_or_create(&[("status", status)]).set(gauge_value(count));
         }
     }
@@ -379,7 +381,8 @@ mod tests {
         metrics.snapshot_delivered(Duration::from_millis(4));
         metrics.set_pubsub_loop_lag(Duration::from_micros(1500));
         metrics.watch_skipped(3);
-        metrics.set_counts(&Counts { online: 50, suspect: 1, active_sessions: 6, ..Counts::default() });
+        metrics.set_counts(&Counts { online: 50, suspect: 1, ..Counts::default() });
+        metrics.set_sessions([("active", 6)].into_iter());
         let text = metrics.clone().render();
         for expected in [
             r#"hadir_sockets{role="mitra"} 1"#,

@@ -19,10 +19,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("mirror", &["domain"]),
     ("lifecycle", &[]),
     ("presence", &["domain", "hub", "mirror", "protocol", "store", "telemetry"]),
+    ("sessions", &["domain", "presence", "store"]),
     ("sweeps", &["lifecycle", "presence", "protocol", "telemetry"]),
     ("gateway", &["auth", "domain", "hub", "lifecycle", "presence", "protocol", "telemetry"]),
-    ("api", &["auth", "domain", "hub", "lifecycle", "presence", "protocol", "sweeps", "telemetry"]),
-    ("demo", &["api", "auth", "domain", "lifecycle", "store"]),
+    ("api", &["auth", "domain", "hub", "lifecycle", "presence", "protocol", "sessions", "sweeps", "telemetry"]),
+    ("demo", &["api", "auth", "domain", "lifecycle", "presence", "sessions", "store"]),
     (
         "app",
         &[
@@ -37,6 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "mirror",
             "presence",
             "protocol",
+            "sessions",
             "store",
             "sweeps",
             "telemetry",

@@ -23,9 +23,10 @@ function look(state) {
   document.body.toggleAttribute('data-old', old);
   mark(el('beacon'), 'any', news.any);
   say(el('available'), String(news.available));
-  say(el('sentence'), news.any ? 'Somebody is available.' : 'Nobody is available right now.');
+  const [is, can] = old ? ['was', 'could have answered you then'] : ['is', 'could answer you now'];
+  say(el('sentence'), news.any ? `Somebody ${is} available.` : old ? 'Nobody was available.' : 'Nobody is available right now.');
   const people = news.available === 1 ? 'One mitra' : `${news.available} mitras`;
-  say(el('detail'), news.any ? `${people} could answer you now.` : 'This page changes the moment somebody comes.');
+  say(el('detail'), news.any ? `${people} ${can}.` : 'This page changes the moment somebody comes.');
   const doubt = old ? `This was so at ${clock(news.as_of)}, and may have changed.` : `As of ${clock(news.as_of)}, ${span(age)} ago, from ${news.source}.`;
   say(el('freshness'), doubt);
   visitor.name(old ? 'away' : news.any ? 'here' : 'nobody', old ? 'A customer · hadir' : news.any ? 'Somebody is available' : 'Nobody yet');

@@ -110,10 +110,10 @@ impl SqliteStore {
                 Ok(after) => after,
                 Err(wrong) => return Ok(Err(wrong.into())),
             };
-            if let (Some(_), Holder::Becomes(mitra)) = (&after, action.holder()) {
-                if let Some(refusal) = self.refusal(&mut tx, mitra).await? {
-                    return Ok(Err(refusal));
-                }
+            if let (Some(_), Holder::Becomes(mitra)) = (&after, action.holder())
+                && let Some(refusal) = self.refusal(&mut tx, mitra).await?
+            {
+                return Ok(Err(refusal));
             }
             let changed = after.is_some();
             if let Some(after) = &after {
