@@ -11,7 +11,7 @@ use tokio::{
 };
 
 /// For anything that a process is to do before it is given up.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(600);
 /// Memory counts as settled when it moved by less than this share in one look.
 const SETTLED: f64 = 0.002;
 const LOOK: Duration = Duration::from_millis(500);

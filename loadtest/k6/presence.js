@@ -13,7 +13,7 @@ export const options = {
     customers: sockets('customerWatch', CUSTOMERS),
     mitras: sockets('mitraShift', MITRAS),
   },
-  thresholds: { ...ALWAYS, ...PUSH, hadir_ack_latency: ['count>0'], hadir_pong_latency: ['count>0'] },
+  thresholds: { ...ALWAYS, ...PUSH, hadir_acks: ['count>0'], hadir_pongs: ['count>0'] },
 };
 
 export function setup() {

@@ -11,6 +11,9 @@ export const pong = new Trend('hadir_pong_latency', true);
 export const first = new Trend('hadir_first_frame', true);
 export const frames = new Counter('hadir_frames');
 export const opened = new Counter('hadir_sockets_opened');
+export const acks = new Counter('hadir_acks');
+export const pongs = new Counter('hadir_pongs');
+export const changes = new Counter('hadir_changes_seen');
 // Sockets that ended though nobody wanted them to.
 export const lost = new Counter('hadir_sockets_lost');
 // An older frame after a newer one on the same socket.
@@ -25,4 +28,4 @@ export const ALWAYS = {
   hadir_error_frames: ['count==0'],
 };
 
-export const PUSH = { hadir_push_latency: [`p(99)<${PUSH_P99_MS}`] };
+export const PUSH = { hadir_changes_seen: ['count>0'], hadir_push_latency: [`p(99)<${PUSH_P99_MS}`] };

@@ -83,7 +83,10 @@ export class Customer extends Socket {
     const before = this.newest;
     if (before && before.epoch === frame.epoch) {
       if (frame.version < before.version) metrics.disorder.add(1);
-      if (frame.version > before.version) metrics.push.add(Math.max(0, Date.now() - Date.parse(frame.as_of)));
+      if (frame.version > before.version) {
+        metrics.changes.add(1);
+        metrics.push.add(Math.max(0, Date.now() - Date.parse(frame.as_of)));
+      }
     }
     this.newest = frame;
   }
@@ -122,9 +125,11 @@ export class Mitra extends Socket {
       check(frame, { 'an `ack` answers a command': () => at !== undefined });
       this.asked.delete(frame.id);
       metrics.ack.add(Date.now() - at);
+      metrics.acks.add(1);
       if (done) done();
     } else if (frame.type === 'pong') {
       metrics.pong.add(Date.now() - this.pinged);
+      metrics.pongs.add(1);
     }
   }
 
