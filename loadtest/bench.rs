@@ -10,7 +10,7 @@ use crate::{
     arguments::Run,
     rows,
     server::{self, Backend, Server},
-    stores::Stores,
+    stores::{Database, Stores, load_postgres},
     table::{Goal, Line, Table},
 };
 
@@ -32,6 +32,16 @@ pub struct Sizes {
     /// Rounds of what alternates between floor and server.
     pub turns: usize,
     pub flips: usize,
+    /// Mitras in the mirror, for counts.
+    pub fleets: &'static [usize],
+    /// Dials of one turn, for the rate of connects.
+    pub dials: usize,
+    /// Churn: connections a second, for so many seconds, after so many that it is given to warm up.
+    pub churn_rate: f64,
+    pub churn_seconds: f64,
+    pub churn_warm_up_seconds: f64,
+    /// For one mitra found or counted by REST, seconds.
+    pub ask_seconds: f64,
     /// Longest wait for a server's memory to stand still, seconds.
     pub settle_seconds: f64,
 }
@@ -46,6 +56,12 @@ const FULL: Sizes = Sizes {
     beat_seconds: 15.0,
     turns: 3,
     flips: 100,
+    fleets: &[1_000, 10_000, 100_000, 1_000_000],
+    ask_seconds: 2.0,
+    dials: 4_000,
+    churn_rate: 1_000.0,
+    churn_seconds: 600.0,
+    churn_warm_up_seconds: 60.0,
     settle_seconds: 10.0,
 };
 
@@ -59,8 +75,17 @@ const SHORT: Sizes = Sizes {
     beat_seconds: 1.0,
     turns: 1,
     flips: 4,
+    fleets: &[500],
+    ask_seconds: 0.3,
+    dials: 100,
+    churn_rate: 100.0,
+    churn_seconds: 2.0,
+    churn_warm_up_seconds: 1.0,
     settle_seconds: 0.5,
 };
+
+/// Nobody falls silent while a row loads and counts.
+const PATIENT: &[(&str, &str)] = &[("HEARTBEAT_SUSPECT_SECONDS", "7200"), ("MITRA_OFFLINE_AFTER_SECONDS", "7200")];
 
 /// What every row may use.
 pub struct Bench {
@@ -91,10 +116,38 @@ impl Bench {
     /// # Errors
     /// It, or a store, does not start.
     pub async fn clustered(&self, mitras: usize, settings: &[(&str, &str)]) -> Result<Server> {
+        let database = self.emptied().await?;
+        self.node(&database, mitras, settings).await
+    }
+
+    /// An empty Valkey and a new database.
+    ///
+    /// # Errors
+    /// A store does not start.
+    pub async fn emptied(&self) -> Result<Database> {
         let stores = self.stores().await?;
         stores.valkey.raw()?.ask(&[b"FLUSHALL"])?;
-        let database = stores.postgres.new_database().await?;
-        Server::start(&self.binary, Backend::Clustered(&database, &stores.valkey), mitras as u64, settings).await
+        stores.postgres.new_database().await
+    }
+
+    /// One of the nodes on a database and the run's Valkey; the first one is given the mitras.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn node(&self, database: &Database, mitras: usize, settings: &[(&str, &str)]) -> Result<Server> {
+        let backend = Backend::Clustered(database, &self.stores().await?.valkey);
+        Server::start(&self.binary, backend, mitras as u64, settings).await
+    }
+
+    /// The same with every mitra online, by plain SQL, for longer than a run takes.
+    ///
+    /// # Errors
+    /// It, or a store, does not start.
+    pub async fn all_online(&self, mitras: usize) -> Result<Server> {
+        let database = self.emptied().await?;
+        server::migrate(&self.binary, Backend::Clustered(&database, &self.stores().await?.valkey))?;
+        load_postgres(&database, mitras as u64, true).await?;
+        self.node(&database, 0, PATIENT).await
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 /// For anything that a process is to do before it is given up.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(600);
 /// Memory counts as settled when it moved by less than this share in one look.
 const SETTLED: f64 = 0.002;
 const LOOK: Duration = Duration::from_millis(500);
@@ -34,6 +34,17 @@ impl Usage {
         let text = self.read("statm")?;
         let pages: u64 = text.split_whitespace().nth(1).context("statm has a second field")?.parse()?;
         Ok(pages * rustix::param::page_size() as u64)
+    }
+
+    /// The most resident memory that there ever was, in bytes.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn peak_rss(self) -> Result<u64> {
+        let text = self.read("status")?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("status names the peak")?;
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kilobytes * 1_024)
     }
 
     /// CPU used so far, user and system, all threads. The kernel counts in hundredths of a second.

@@ -54,22 +54,10 @@ impl Server {
     /// It does not start; its log is in the error.
     pub async fn start(binary: &Path, backend: Backend<'_>, mitras: u64, more: &[(&str, &str)]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let mut settings = vec![
-            ("AUTH_JWT_SECRET".to_owned(), SECRET.to_owned()),
-            ("HADIR_PUBLIC_ADDR".to_owned(), "127.0.0.1:0".to_owned()),
-            ("HADIR_INTERNAL_ADDR".to_owned(), "127.0.0.1:0".to_owned()),
-            ("HADIR_DATA_DIR".to_owned(), folder.path().display().to_string()),
-            ("HADIR_LOG".to_owned(), "warn".to_owned()),
-            ("HADIR_LOG_FORMAT".to_owned(), "json".to_owned()),
-            ("DRAIN_SECONDS".to_owned(), "0.1".to_owned()),
-        ];
-        if let Backend::Clustered(database, valkey) = backend {
-            settings.push(("DATABASE_URL".to_owned(), database.url.clone()));
-            settings.push(("VALKEY_URL".to_owned(), valkey.url()));
-        }
+        let mut settings = settings(backend, folder.path());
         settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        migrate(binary, &settings)?;
         if mitras > 0 {
+            run_migrate(binary, &settings)?;
             match backend {
                 Backend::Embedded => stores::load_sqlite(&folder.path().join("hadir.db"), mitras).await?,
                 Backend::Clustered(database, _) => stores::load_postgres(database, mitras, false).await?,
@@ -166,7 +154,32 @@ impl Server {
     }
 }
 
-fn migrate(binary: &Path, settings: &[(String, String)]) -> Result<()> {
+fn settings(backend: Backend<'_>, folder: &Path) -> Vec<(String, String)> {
+    let mut settings = vec![
+        ("AUTH_JWT_SECRET".to_owned(), SECRET.to_owned()),
+        ("HADIR_PUBLIC_ADDR".to_owned(), "127.0.0.1:0".to_owned()),
+        ("HADIR_INTERNAL_ADDR".to_owned(), "127.0.0.1:0".to_owned()),
+        ("HADIR_DATA_DIR".to_owned(), folder.display().to_string()),
+        ("HADIR_LOG".to_owned(), "warn".to_owned()),
+        ("HADIR_LOG_FORMAT".to_owned(), "json".to_owned()),
+        ("DRAIN_SECONDS".to_owned(), "0.1".to_owned()),
+    ];
+    if let Backend::Clustered(database, valkey) = backend {
+        settings.push(("DATABASE_URL".to_owned(), database.url.clone()));
+        settings.push(("VALKEY_URL".to_owned(), valkey.url()));
+    }
+    settings
+}
+
+/// Migrates a database before anybody loads it.
+///
+/// # Errors
+/// The binary says why.
+pub fn migrate(binary: &Path, backend: Backend<'_>) -> Result<()> {
+    run_migrate(binary, &settings(backend, Path::new(".")))
+}
+
+fn run_migrate(binary: &Path, settings: &[(String, String)]) -> Result<()> {
     let mut command = Command::new(binary);
     command.arg("migrate").env_clear().envs(settings.iter().map(|(name, value)| (name, value)));
     let done = command.output().with_context(|| format!("{} cannot be run", binary.display()))?;

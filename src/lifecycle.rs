@@ -14,6 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 #[derive(Clone, Default)]
 pub struct Lifecycle {
     tracker: TaskTracker,
+    lent: TaskTracker,
     stopping: CancellationToken,
     closing: CancellationToken,
     broken: CancellationToken,
@@ -35,9 +36,10 @@ impl Lifecycle {
         });
     }
 
-    /// The tasks, for parts that start their own.
-    pub fn tracker(&self) -> &TaskTracker {
-        &self.tracker
+    /// For a part that starts tasks of its own and ends them when it is closed, which is after [`Lifecycle::stop`]: what
+    /// is told to stop here may still need it on the way out.
+    pub fn lent(&self) -> &TaskTracker {
+        &self.lent
     }
 
     /// No connection is to be accepted any more; those there are live on.

@@ -1,8 +1,14 @@
 //! The rows of the table, a function each. `loadtest/README.md` says what each means.
 
+mod beacon;
+mod churn;
+mod connects;
+mod counts;
 mod memory;
+mod nodes;
 mod pings;
 mod push;
+mod reseed;
 mod resting;
 
 use anyhow::{Result, bail};
@@ -14,7 +20,14 @@ pub const NAMES: &[(&str, &str)] = &[
     ("memory", "resident memory per idle watcher and mitra socket, beside a bare socket"),
     ("pings", "pings a second, beside a bare echo"),
     ("heartbeats", "Valkey round trips per heartbeat; CPU of beating mitras"),
+    ("watchers", "CPU of idle watchers, beside pinged bare sockets"),
     ("push", "from a change to the last watcher, beside a bare broadcast"),
+    ("connects", "connects a second, beside bare upgrades"),
+    ("counts", "count of available and find-50, beside a walk over the fleet"),
+    ("reseed", "reseed from Postgres; time to truth after FLUSHALL"),
+    ("beacon", "the beacon by REST, beside a constant"),
+    ("nodes", "two nodes beside one; Valkey's load beside watchers"),
+    ("churn", "memory while connections come and go"),
 ];
 
 /// Measures a row by its name.
@@ -26,6 +39,13 @@ pub async fn measure(name: &str, bench: &Bench) -> Result<Vec<Line>> {
         "memory" => memory::measure(bench).await,
         "pings" => pings::measure(bench).await,
         "heartbeats" => resting::heartbeats(bench).await,
+        "watchers" => resting::watchers(bench).await,
+        "connects" => connects::measure(bench).await,
+        "reseed" => reseed::measure(bench).await,
+        "beacon" => beacon::measure(bench).await,
+        "nodes" => nodes::measure(bench).await,
+        "churn" => churn::measure(bench).await,
+        "counts" => counts::measure(bench).await,
         "push" => push::measure(bench).await,
         other => bail!("there is no row {other}"),
     }

@@ -94,6 +94,37 @@ pub async fn heartbeats(bench: &Bench) -> Result<Vec<Line>> {
     ])
 }
 
+/// Watchers that only wait, pinged by the server at its cadence.
+pub async fn watchers(bench: &Bench) -> Result<Vec<Line>> {
+    let sockets = bench.sizes.sockets;
+    let every = bench.sizes.beat_seconds;
+    let floor = Floor::start(Some(every)).await?;
+    let mut fleet = Fleet::start(sockets)?;
+    fleet.dial(&Dial { sockets, ..bare_watchers(&floor) }).await?;
+    sleep(Duration::from_secs_f64(every)).await;
+    let bare = at_rest(bench, &[floor.usage]).await?[0];
+    fleet.tell(&Order::HangUp).await?;
+    drop((fleet, floor));
+
+    let settings = [("HEARTBEAT_INTERVAL_SECONDS", every.to_string())];
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let valkey = &bench.stores().await?.valkey;
+    let server = bench.clustered(0, &settings).await?;
+    let mut fleet = Fleet::start(sockets)?;
+    fleet.dial(&server.watchers(0, sockets)).await?;
+    sleep(Duration::from_secs_f64(every)).await;
+    let cpu = at_rest(bench, &[server.usage, valkey.server.usage]).await?;
+    fleet.tell(&Order::HangUp).await?;
+    server.stop().await?;
+    let what = format!("CPU per idle watcher socket, a ping each {every} s, a frame each 30 s");
+    Ok(vec![
+        Line::alone("watchers", what, "µs/s", cpu[0])
+            .beside("bare socket, the same pings", bare)
+            .goal(Goal::RatioAtMost(1.25)),
+        Line::alone("watchers", "Valkey's own CPU beside them", "µs/s", cpu[1]),
+    ])
+}
+
 /// CPU per socket of each process over the time of rest, microseconds a second.
 async fn at_rest(bench: &Bench, processes: &[Usage]) -> Result<Vec<f64>> {
     let cpu = || processes.iter().map(|usage| usage.cpu()).collect::<Result<Vec<_>>>();
@@ -104,7 +135,7 @@ async fn at_rest(bench: &Bench, processes: &[Usage]) -> Result<Vec<f64>> {
 }
 
 /// Commands that clients sent, as far as Valkey tells them from those inside scripts: scripts, and what no script runs.
-fn round_trips(raw: &mut Raw) -> Result<f64> {
+pub fn round_trips(raw: &mut Raw) -> Result<f64> {
     let mut calls = 0.0;
     for (name, value) in raw.info("commandstats")? {
         let Some(command) = name.strip_prefix("cmdstat_") else { continue };

@@ -90,7 +90,7 @@ async fn mirror(config: &Config, lifecycle: &Lifecycle) -> Result<Arc<dyn Mirror
         mirror: settings,
         node: config.node_id.clone(),
     };
-    Ok(Arc::new(ValkeyMirror::connect(settings, lifecycle.tracker()).await?))
+    Ok(Arc::new(ValkeyMirror::connect(settings, lifecycle.lent()).await?))
 }
 
 /// Applies migrations. Says what it did.

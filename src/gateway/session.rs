@@ -113,24 +113,37 @@ impl Session {
         Ok(())
     }
 
+    fn interval_ms(&self) -> u64 {
+        self.gateway.settings.heartbeat_interval.as_millis() as u64
+    }
+
+    /// By how much a ping of ours may be late, so that a client which beats at the stated interval is not asked just before
+    /// it speaks; or early, so that it shares a wake-up with something else.
+    fn slack_ms(&self) -> u64 {
+        self.interval_ms() / 16
+    }
+
     /// The next moment at which [`Session::on_timer`] has something to do.
     fn due_ms(&self) -> u64 {
         let settings = &self.gateway.settings;
         let heard = self.registration.heard_ms();
-        let ping = heard.max(self.pinged_ms) + settings.heartbeat_interval.as_millis() as u64;
+        let ping = heard.max(self.pinged_ms) + self.interval_ms() + self.slack_ms();
         let silent = heard + settings.suspect_after.as_millis() as u64;
         let warning = if self.warned_of_expiry { self.expires_ms } else { self.warning_ms() };
         let resend = self.silence.map_or(u64::MAX, |silence| self.sent_ms + silence.as_millis() as u64);
         ping.min(silent).min(warning).min(resend).min(self.restart_ms.unwrap_or(u64::MAX))
     }
 
-    /// Moves the timer when something is due earlier than it fires, or when it has fired. What moved to later waits for the
-    /// timer to fire, so that a ping costs no timer work.
+    /// Moves the timer when something is due earlier than it fires, or when it has fired. What moved to later is followed only
+    /// in the timer's last half: a client that beats at the stated interval is never woken for it, and of pings in a hurry
+    /// only few cost timer work.
     pub(super) fn arm(&mut self, timer: Pin<&mut Sleep>) {
         let due = self.due_ms();
-        if due < self.armed_ms || timer.is_elapsed() {
+        let now = self.gateway.hub.now_ms();
+        let soon = self.armed_ms < now + self.interval_ms() / 2;
+        if due < self.armed_ms || timer.is_elapsed() || (soon && due > self.armed_ms) {
             self.armed_ms = due;
-            let left = due.saturating_sub(self.gateway.hub.now_ms());
+            let left = due.saturating_sub(now);
             timer.reset(Instant::now() + Duration::from_millis(left));
         }
     }
@@ -143,8 +156,7 @@ impl Session {
     pub(super) async fn on_timer(&mut self) -> Result<(), End> {
         let now = self.gateway.hub.now_ms();
         let settings = &self.gateway.settings;
-        let (interval, suspect) =
-            (settings.heartbeat_interval.as_millis() as u64, settings.suspect_after.as_millis() as u64);
+        let suspect = settings.suspect_after.as_millis() as u64;
         let heard = self.registration.heard_ms();
         if self.restart_ms.is_some_and(|at| now >= at) {
             return Err(Close::RESTART.into());
@@ -160,7 +172,7 @@ impl Session {
             let text = "the token expires soon: send `refresh` with a new one";
             self.send_error(None, ErrorCode::TokenExpiring, text).await?;
         }
-        if now >= heard.max(self.pinged_ms) + interval {
+        if now + self.slack_ms() >= heard.max(self.pinged_ms) + self.interval_ms() {
             self.pinged_ms = now;
             self.socket.ping().await?;
         }

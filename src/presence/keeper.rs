@@ -33,14 +33,15 @@ impl Presence {
     pub async fn keep(self: Arc<Self>) {
         let mut events = self.mirror.events();
         let mut seeding: Option<(u64, Seeding<'_>)> = None;
-        let (mut next_probe, mut next_seed) = (0, 0);
+        let (mut next_probe, mut next_seed, mut looked) = (0, 0, self.hub.now_ms());
         loop {
             let spell = self.gate.rebuilding();
             if seeding.as_ref().map(|(of, _)| *of) != spell {
                 let now = self.hub.now_ms();
                 seeding = spell.filter(|_| now >= next_seed).map(|spell| (spell, Box::pin(self.seed(spell)) as _));
             }
-            let wait = self.until_next_look();
+            // Counted from the last look: a steady stream of events must not put it off.
+            let wait = self.until_next_look(self.hub.now_ms().saturating_sub(looked));
             select! {
                 event = events.recv() => match event {
                     Ok(MirrorEvent::Snapshot(snapshot)) => self.push(snapshot),
@@ -63,6 +64,7 @@ impl Presence {
                 },
                 () = self.keeper_wanted.notified() => {}
                 () = sleep(wait) => {
+                    looked = self.hub.now_ms();
                     self.look().await;
                     let now = self.hub.now_ms();
                     if self.gate.is_live() && now >= next_probe {
@@ -90,17 +92,19 @@ impl Presence {
         let _counted = self.asked_mirror("tell", self.mirror.tell(&probe).await);
     }
 
-    fn until_next_look(&self) -> Duration {
+    /// `since_ms`: how long ago the last look was.
+    fn until_next_look(&self, since_ms: u64) -> Duration {
+        let left = |pace: Duration| pace.saturating_sub(Duration::from_millis(since_ms));
         match self.mode() {
-            Mode::Live | Mode::Rebuilding if self.gate.is_doubtful() => DOUBT,
+            Mode::Live | Mode::Rebuilding if self.gate.is_doubtful() => left(DOUBT),
             Mode::Live => {
                 let due = self.tick_due_ms.load(Relaxed).saturating_sub(self.hub.now_ms());
-                TICK.min(Duration::from_millis(due))
+                left(TICK).min(Duration::from_millis(due))
             }
-            Mode::Rebuilding => TICK,
+            Mode::Rebuilding => left(TICK),
             Mode::Fallback | Mode::Stale => {
                 let due = self.tick_due_ms.load(Relaxed).saturating_sub(self.hub.now_ms());
-                STORE_TICK.min(self.settings.breaker_retry).min(Duration::from_millis(due))
+                left(STORE_TICK.min(self.settings.breaker_retry)).min(Duration::from_millis(due))
             }
         }
     }
