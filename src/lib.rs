@@ -8,11 +8,21 @@
 //! The map, from the inside out:
 //!
 //! - [`domain`] — the words and rules. Pure: no IO, no async, no clock.
+//! - [`protocol`] — the wire: frames in and out, error and close codes. Knows neither sockets nor stores.
+//! - [`config`] — every setting as one table; the typed and checked [`config::Config`].
+//! - [`auth`] — from a token to the principal it speaks for; looks at signatures and claims only.
+//! - [`telemetry`] — log lines and every metric, by name.
 //! - [`store`] — the truth behind a trait; `postgres/` and `sqlite/` are the only places with SQL.
 //! - [`mirror`] — liveness and the snapshot behind a trait; `valkey/` is the only place with a Valkey client.
-//! - [`auth`] — from a token to the principal it speaks for; looks at signatures and claims only.
-//! - [`config`] — every setting as one table; the typed and checked [`config::Config`].
-//! - [`telemetry`] — log lines and every metric, by name.
+//! - [`hub`] — this node's live state: who is here, which heartbeats wait, the newest frames. Never waits.
+//! - [`presence`] — the use cases, and alone the order in which truth and mirror are written and read; modes and healing.
+//! - [`sessions`] — chat sessions: their life in the store, and the one routine that ends those whose time ran out.
+//! - [`sweeps`] — work done again and again; holds no rules.
+//! - [`gateway`] — the accept loop and the sockets: admission, the mitra's session, the watcher's session.
+//! - [`api`] — REST, a file per resource, and the dashboard page.
+//! - [`demo`] — a simulated fleet over real sockets, and two pages.
+//! - [`lifecycle`] — starts tasks, tells them to stop and waits for them.
+//! - [`app`] — the composition root: builds, starts and stops.
 //! - [`cli`] — the commands; thin.
 //!
 //! The rule: an arrow points inwards only, edges never import each other or a back end, and only the composition root
@@ -31,6 +41,7 @@ pub mod lifecycle;
 pub mod mirror;
 pub mod presence;
 pub mod protocol;
+pub mod sessions;
 pub mod store;
 pub mod sweeps;
 pub mod telemetry;

@@ -1,7 +1,9 @@
 //! Who runs and who stops: the only place that starts tasks, so that stopping can wait for all of them.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
+use anyhow::Error;
+use parking_lot::Mutex;
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::timeout,
@@ -14,6 +16,8 @@ pub struct Lifecycle {
     tracker: TaskTracker,
     stopping: CancellationToken,
     closing: CancellationToken,
+    broken: CancellationToken,
+    why_broken: Arc<Mutex<Option<Error>>>,
 }
 
 impl Lifecycle {
@@ -54,6 +58,18 @@ impl Lifecycle {
     /// Whether everything is to stop.
     pub fn is_stopping(&self) -> bool {
         self.stopping.is_cancelled()
+    }
+
+    /// The node cannot go on, and why; whoever runs it stops it. The first reason stands.
+    pub fn give_up(&self, why: impl Into<Error>) {
+        self.why_broken.lock().get_or_insert_with(|| why.into());
+        self.broken.cancel();
+    }
+
+    /// Completes when the node cannot go on, with the reason.
+    pub async fn given_up(&self) -> Error {
+        self.broken.cancelled().await;
+        self.why_broken.lock().take().unwrap_or_else(|| Error::msg("the node was given up"))
     }
 
     /// Tells every task to stop and waits for them, `within` at most. Returns how many were left.

@@ -1,7 +1,43 @@
 -- The truth of presence. Other programs may write these tables with plain SQL, many rows at once: everything that the API
 -- does besides is done by the triggers below. Functions pin the search path they were created under, so that a writer's own
 -- never matters. Lock order everywhere: mitras, then mitra_status, then mitra_heartbeats, each by id. What can be done later
--- (expiry, heartbeats) never waits for a row that somebody holds, so it takes part in no deadlock, whatever order others use.
+-- (expiry, heartbeats) never waits for a row that somebody holds, and who needs several rows never waits for one while holding
+-- another, so that they take part in no deadlock, whatever order others use.
+
+-- Tables of the backend whose schema this is are taken as they are, when they have what is needed.
+DO $$
+DECLARE
+    wrong text;
+BEGIN
+    SELECT string_agg(format('%s.%s should be %s and is %s', n.table_name, n.column_name,
+            n.kind || CASE WHEN n.filled THEN ' NOT NULL' ELSE '' END,
+            coalesce(format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END,
+                'missing')), ', ')
+        INTO wrong
+        FROM (VALUES
+            ('customers', 'id', 'uuid', true, true),
+            ('mitras', 'id', 'uuid', true, true),
+            ('mitras', 'display_name', 'text', true, false),
+            ('mitras', 'is_active', 'boolean', true, false),
+            ('mitras', 'max_sessions', 'integer', false, false),
+            ('chat_sessions', 'id', 'uuid', true, true),
+            ('chat_sessions', 'customer_id', 'uuid', true, true),
+            ('chat_sessions', 'mitra_id', 'uuid', false, false),
+            ('chat_sessions', 'status', 'text', true, false),
+            ('chat_sessions', 'expires_at', 'timestamp with time zone', false, false),
+            ('chat_sessions', 'created_at', 'timestamp with time zone', true, false)
+        ) AS n (table_name, column_name, kind, filled, needed)
+        JOIN pg_class t ON t.relname = n.table_name AND t.relnamespace = current_schema()::regnamespace
+        LEFT JOIN pg_attribute a
+            ON a.attrelid = t.oid AND a.attname = n.column_name AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE CASE
+            WHEN a.attname IS NULL THEN n.needed
+            ELSE replace(a.atttypid::regtype::text, 'character varying', 'text') <> n.kind OR n.filled AND NOT a.attnotnull
+        END;
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'the tables that are there do not fit: %', wrong USING ERRCODE = 'datatype_mismatch';
+    END IF;
+END $$;
 
 CREATE SEQUENCE hadir_revision;
 
@@ -12,17 +48,22 @@ CREATE TABLE hadir_meta (
 );
 INSERT INTO hadir_meta DEFAULT VALUES;
 
-CREATE TABLE customers (
+CREATE TABLE IF NOT EXISTS customers (
     id uuid PRIMARY KEY
 );
 
-CREATE TABLE mitras (
+CREATE TABLE IF NOT EXISTS mitras (
     id uuid PRIMARY KEY CONSTRAINT id_is_not_nil CHECK (id <> '00000000-0000-0000-0000-000000000000'),
     display_name text NOT NULL DEFAULT ''
         CONSTRAINT display_name_at_most_200_characters CHECK (char_length(display_name) <= 200),
     is_active boolean NOT NULL DEFAULT true,
     max_sessions integer CONSTRAINT max_sessions_from_0_to_1000 CHECK (max_sessions BETWEEN 0 AND 1000)
 );
+
+ALTER TABLE mitras
+    ADD COLUMN IF NOT EXISTS display_name text NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS is_active boolean NOT NULL DEFAULT true,
+    ADD COLUMN IF NOT EXISTS max_sessions integer;
 
 CREATE TABLE mitra_status (
     mitra_id uuid PRIMARY KEY REFERENCES mitras (id) ON DELETE CASCADE,
@@ -40,7 +81,7 @@ CREATE TABLE mitra_heartbeats (
     last_heartbeat_at timestamptz CONSTRAINT last_heartbeat_at_is_a_time CHECK (isfinite(last_heartbeat_at))
 ) WITH (fillfactor = 50);
 
-CREATE TABLE chat_sessions (
+CREATE TABLE IF NOT EXISTS chat_sessions (
     id uuid PRIMARY KEY,
     customer_id uuid NOT NULL REFERENCES customers (id),
     mitra_id uuid REFERENCES mitras (id),
@@ -88,6 +129,38 @@ BEGIN
     ELSE
         PERFORM pg_notify(channel, payload) FROM unnest(payloads) AS payload;
     END IF;
+END $$;
+
+-- Holds these rows FOR NO KEY UPDATE: all that are free, or none and waits for one of them. A statement of another program
+-- takes rows in the order in which it finds them; in a circle with it there is nobody of ours. Only where too many are at it
+-- for too long, one after the other by id.
+CREATE FUNCTION hadir_hold(relation text, key text, ids uuid[]) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    awaited uuid;
+BEGIN
+    IF cardinality(ids) = 1 THEN
+        EXECUTE format('SELECT 1 FROM %I WHERE %I = $1 FOR NO KEY UPDATE', relation, key) USING ids[1];
+        RETURN;
+    END IF;
+    FOR attempt IN 1..20 LOOP
+        BEGIN
+            IF awaited IS NOT NULL THEN
+                EXECUTE format('SELECT 1 FROM %I WHERE %I = $1 FOR NO KEY UPDATE', relation, key) USING awaited;
+            END IF;
+            EXECUTE format('WITH held AS (SELECT %2$I AS id FROM %1$I WHERE %2$I = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED)
+                SELECT min(r.%2$I::text)::uuid FROM %1$I r
+                WHERE r.%2$I = ANY ($1) AND NOT EXISTS (SELECT 1 FROM held h WHERE h.id = r.%2$I)', relation, key)
+                INTO awaited USING ids;
+            IF awaited IS NULL THEN
+                RETURN;
+            END IF;
+            RAISE SQLSTATE 'HD001';
+        EXCEPTION WHEN SQLSTATE 'HD001' THEN
+            -- What was held in the block is free again.
+            NULL;
+        END;
+    END LOOP;
+    EXECUTE format('SELECT 1 FROM %1$I WHERE %2$I = ANY ($1) ORDER BY %2$I FOR NO KEY UPDATE', relation, key) USING ids;
 END $$;
 
 -- The revision is given while the row is locked: taken earlier it was measured out of order in a third of contended writes.
@@ -167,13 +240,14 @@ BEGIN
     IF touched IS NULL THEN
         RETURN NULL;
     END IF;
-    PERFORM 1 FROM mitra_status WHERE mitra_id = ANY (touched) ORDER BY mitra_id FOR NO KEY UPDATE;
+    PERFORM hadir_hold('mitra_status', 'mitra_id', touched);
     UPDATE mitra_status SET is_online = is_online AND NOT mitra_id = ANY (coalesce(switched, '{}')), revision = -1
         WHERE mitra_id = ANY (touched);
-    SELECT array_agg(a.id) INTO signed_in FROM (
-        SELECT s.id FROM auth_sessions s JOIN new_rows n ON n.id = s.subject_id
-        WHERE n.id = ANY (switched) AND NOT n.is_active AND s.revoked_at IS NULL ORDER BY s.id FOR NO KEY UPDATE OF s
-    ) a;
+    SELECT array_agg(s.id) INTO signed_in FROM auth_sessions s JOIN new_rows n ON n.id = s.subject_id
+        WHERE n.id = ANY (switched) AND NOT n.is_active AND s.revoked_at IS NULL;
+    IF signed_in IS NOT NULL THEN
+        PERFORM hadir_hold('auth_sessions', 'id', signed_in);
+    END IF;
     UPDATE auth_sessions SET revoked_at = clock_timestamp() WHERE id = ANY (signed_in) AND revoked_at IS NULL;
     INSERT INTO presence_events (mitra_id, kind, reason, actor)
         SELECT n.id, CASE WHEN n.is_active THEN 'reactivated' ELSE 'deactivated' END, hadir_reason(), hadir_actor()
@@ -208,6 +282,10 @@ END $$;
 CREATE TRIGGER hadir_auth_sessions_updated AFTER UPDATE ON auth_sessions
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION hadir_auth_sessions_updated();
+
+-- Of mitras that are there already.
+INSERT INTO mitra_status (mitra_id) SELECT id FROM mitras ORDER BY id;
+INSERT INTO mitra_heartbeats (mitra_id) SELECT id FROM mitras ORDER BY id;
 
 -- What the server reads of a mitra, in one statement.
 CREATE VIEW hadir_mitras AS

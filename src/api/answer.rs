@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{StatusCode, request::Parts};
+use http_body::Body as _;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -28,14 +29,7 @@ impl From<Problem> for ApiError {
 
 impl From<PresenceError> for ApiError {
     fn from(error: PresenceError) -> Self {
-        let code = match error {
-            PresenceError::UnknownMitra => ErrorCode::UnknownMitra,
-            PresenceError::Deactivated => ErrorCode::Deactivated,
-            PresenceError::Revoked => ErrorCode::Revoked,
-            PresenceError::Invalid(_) => ErrorCode::BadRequest,
-            PresenceError::Unavailable(_) => ErrorCode::Unavailable,
-        };
-        Self(Problem::new(code, error.to_string()))
+        Self(Problem::new(error.code(), error.to_string()))
     }
 }
 
@@ -77,6 +71,20 @@ impl<T: DeserializeOwned> FromRequest<Api> for Strict<T> {
             }
             Err(error) => Err(ApiError::bad_request(error.body_text())),
         }
+    }
+}
+
+/// The same where everything in the body is optional: an empty body is an empty object.
+pub struct OptionalBody<T>(pub T);
+
+impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        if request.body().is_end_stream() {
+            return Ok(Self(T::default()));
+        }
+        Strict::from_request(request, api).await.map(|Strict(body)| Self(body))
     }
 }
 

@@ -13,6 +13,7 @@ mod operations;
 mod own_status;
 mod page;
 mod pairing;
+mod sessions;
 mod stream;
 
 use std::{sync::Arc, time::Duration};
@@ -35,6 +36,7 @@ use crate::{
     lifecycle::Lifecycle,
     presence::Presence,
     protocol::{ErrorCode, Problem},
+    sessions::Sessions,
     sweeps::Sweeps,
     telemetry::Metrics,
 };
@@ -55,6 +57,7 @@ pub struct Api {
     pub settings: Arc<ApiSettings>,
     pub verifier: TokenVerifier,
     pub presence: Arc<Presence>,
+    pub sessions: Arc<Sessions>,
     pub sweeps: Sweeps,
     pub metrics: Metrics,
     pub lifecycle: Lifecycle,
@@ -89,6 +92,13 @@ impl Api {
             .route("/internal/mitras/{id}", get(mitras::explain).put(mitras::put))
             .route("/internal/mitras/{id}/status", patch(mitras::set_active))
             .route("/internal/mitras/{id}/reachable", get(pairing::reachable))
+            .route("/internal/sessions", post(sessions::create))
+            .route("/internal/sessions/{id}", get(sessions::get))
+            .route("/internal/sessions/{id}/accept", post(sessions::accept))
+            .route("/internal/sessions/{id}/confirm-payment", post(sessions::confirm_payment))
+            .route("/internal/sessions/{id}/extend", post(sessions::extend))
+            .route("/internal/sessions/{id}/reroute", post(sessions::reroute))
+            .route("/internal/sessions/{id}/end", post(sessions::end))
             .route("/metrics", get(operations::metrics))
             .route("/", get(page::index))
             .route("/assets/{*path}", get(page::asset));

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Pause between attempts to reach a Postgres that is away at start.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The stores of a node.
 pub(super) struct Backends {

@@ -30,7 +30,8 @@ use crate::{
     mirror::Mirror,
     presence::{Presence, PresenceSettings},
     protocol::MessageLimits,
-    store::{Store, postgres::SingleNode},
+    sessions::Sessions,
+    store::Store,
     sweeps::{AutoOffline, EventRetention, HeartbeatMirror, Reseed, Sweeps},
     telemetry::Metrics,
 };
@@ -51,10 +52,10 @@ pub struct Server {
     internal_addr: SocketAddr,
     issuer: TokenIssuer,
     presence: Arc<Presence>,
+    sessions: Arc<Sessions>,
     store: Arc<dyn Store>,
     mirror: Arc<dyn Mirror>,
     lifecycle: Lifecycle,
-    _single_node: Option<SingleNode>,
 }
 
 impl Server {
@@ -82,9 +83,14 @@ impl Server {
         let waiting = Lifecycle::default();
         waiting.spawn(accept(Arc::clone(&internal), api::waiting_room(), limits, waiting.clone()));
         let Backends { store, mirror, single_node } = backends::open(&config, &lifecycle).await?;
+        if let Some(lock) = single_node {
+            let node = lifecycle.clone();
+            lifecycle.spawn_until_stop(async move { node.give_up(lock.keep().await) });
+        }
         let hub = Arc::new(Hub::new(hub_limits(&config.limits)));
         let settings = presence_settings(&config);
         let presence = Arc::new(Presence::new(settings, Arc::clone(&store), Arc::clone(&mirror), hub, metrics.clone()));
+        let sessions = Arc::new(Sessions::new(Arc::clone(&presence), Arc::clone(&store)));
         let sweeps = Sweeps::default();
         let api = Api {
             settings: Arc::new(ApiSettings {
@@ -95,6 +101,7 @@ impl Server {
             }),
             verifier: verifier.clone(),
             presence: Arc::clone(&presence),
+            sessions: Arc::clone(&sessions),
             sweeps: sweeps.clone(),
             metrics: metrics.clone(),
             lifecycle: lifecycle.clone(),
@@ -110,23 +117,19 @@ impl Server {
         let internal_router = api.internal_router(gateway.internal_routes());
         lifecycle.spawn(accept(internal, internal_router, limits, lifecycle.clone()));
 
+        // Before anybody is told that a mitra is busy with a session whose time has run out.
+        while let Err(error) = sessions.expire_overdue().await {
+            tracing::warn!(%error, "sessions whose time ran out wait for the store");
+            sleep(backends::PATIENCE).await;
+        }
+        lifecycle.spawn_until_stop(Arc::clone(&sessions).keep_time());
         run_presence(&presence, &config.timing, &lifecycle);
         start_sweeps(&sweeps, &presence, &config, &metrics, &lifecycle);
         presence.started().await;
 
         let public_router = api.public_router(gateway.public_routes().merge(more));
         lifecycle.spawn(accept(Arc::new(listen(public)?), public_router, limits, lifecycle.clone()));
-        Ok(Self {
-            config,
-            public_addr,
-            internal_addr,
-            issuer,
-            presence,
-            store,
-            mirror,
-            lifecycle,
-            _single_node: single_node,
-        })
+        Ok(Self { config, public_addr, internal_addr, issuer, presence, sessions, store, mirror, lifecycle })
     }
 
     /// Where mitras and customers connect.
@@ -149,6 +152,11 @@ impl Server {
         &self.presence
     }
 
+    /// Chat sessions, for the demo and tests.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
     /// The durable truth, for the demo and tests.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
@@ -160,6 +168,21 @@ impl Server {
 
     pub(crate) fn lifecycle(&self) -> &Lifecycle {
         &self.lifecycle
+    }
+
+    /// Completes when this node cannot go on, with the reason; whoever runs it then stops it.
+    pub async fn given_up(&self) -> anyhow::Error {
+        self.lifecycle.given_up().await
+    }
+
+    async fn until_told(self) -> Result<()> {
+        let end = tokio::select! {
+            told = told_to_stop() => told.map_err(Into::into),
+            why = self.given_up() => Err(why),
+        };
+        tracing::info!("stopping");
+        self.stop().await;
+        end
     }
 
     /// Leaves in order: not ready but still accepting, then no new connections, every socket at its own moment, the last
@@ -192,14 +215,11 @@ impl Server {
     }
 }
 
-/// Runs the server until it is told to stop.
+/// Runs the server until it is told to stop, or cannot go on.
 pub async fn serve(config: Config) -> Result<()> {
     let server = Server::start(config).await?;
     print::serving(&server).await?;
-    told_to_stop().await?;
-    tracing::info!("stopping");
-    server.stop().await;
-    Ok(())
+    server.until_told().await
 }
 
 /// Runs the server and a simulated fleet that connects over real sockets.
@@ -213,9 +233,7 @@ pub async fn demo(config: Config, size: DemoSize) -> Result<()> {
         store: Arc::clone(server.store()),
     };
     fleet.start(size).await?;
-    told_to_stop().await?;
-    server.stop().await;
-    Ok(())
+    server.until_told().await
 }
 
 /// Applies migrations; with `new_generation` also declares that the database was restored. Says what it did.
@@ -242,6 +260,7 @@ fn listen(socket: TcpSocket) -> Result<TcpListener> {
 /// Everything that runs for as long as the node does.
 fn run_presence(presence: &Arc<Presence>, timing: &TimingConfig, lifecycle: &Lifecycle) {
     lifecycle.spawn_until_stop(Arc::clone(presence).keep());
+    lifecycle.spawn_until_stop(Arc::clone(presence).keep_time());
     lifecycle.spawn_until_stop(Arc::clone(presence).follow_store(timing.change_feed_interval));
     lifecycle.spawn_until_stop(Arc::clone(presence).feed_dashboards(timing.node_report_interval));
     let (flushing, every) = (Arc::clone(presence), timing.flush_interval);
@@ -289,6 +308,8 @@ fn presence_settings(config: &Config) -> PresenceSettings {
         breaker_failures: config.mirror.breaker_failures,
         breaker_retry: config.mirror.breaker_retry,
         probe_interval: config.mirror.probe_interval,
+        auto_offline_interval: config.timing.auto_offline_interval,
+        restraint_release: config.timing.restraint_release,
     }
 }
 

@@ -42,7 +42,7 @@ const BAD_MESSAGES_PER_MINUTE: Setting<u32> = Setting::new(
 const JSON_DEPTH: Setting<u32> = Setting::new(
     "HADIR_LIMIT_JSON_DEPTH",
     parse::whole::<u32, 1, 64>,
-    "Deepest nesting of arrays and objects in a message or body.",
+    "Deepest nesting of arrays and objects in a frame of a client.",
 )
 .default("8")
 .unit("levels");

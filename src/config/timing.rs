@@ -65,6 +65,14 @@ const SNAPSHOT_WINDOW: Setting<Duration> = Setting::new(
 )
 .default("250")
 .unit("milliseconds");
+const RESTRAINT_RELEASE: Setting<Duration> = Setting::new(
+    "HADIR_SWEEP_RELEASE_SECONDS",
+    parse::seconds_or_zero,
+    "How long the auto-offline sweep may be held back, by its share of 15 % or by too few heartbeats, before it takes \
+     everybody who is silent. 0: it is never held back.",
+)
+.default("600")
+.unit("seconds");
 const CHANGE_FEED: Setting<Duration> = Setting::new(
     "HADIR_CHANGE_FEED_SECONDS",
     parse::seconds,
@@ -118,6 +126,7 @@ pub(super) const SETTINGS: &[&dyn AnySetting] = &[
     &FLUSH,
     &SNAPSHOT_TTL,
     &SNAPSHOT_WINDOW,
+    &RESTRAINT_RELEASE,
     &CHANGE_FEED,
     &NODE_REPORT,
     &RECONNECT_WINDOW,
@@ -147,6 +156,8 @@ pub struct TimingConfig {
     pub snapshot_ttl: Duration,
     /// At most one count frame per window.
     pub snapshot_window: Duration,
+    /// How long the auto-offline sweep may be held back.
+    pub restraint_release: Duration,
     /// Cadence of the look at recent changes in the store.
     pub change_feed_interval: Duration,
     /// Cadence at which a node reports itself.
@@ -173,6 +184,7 @@ impl TimingConfig {
             flush_interval: reader.required(&FLUSH),
             snapshot_ttl: reader.required(&SNAPSHOT_TTL),
             snapshot_window: reader.required(&SNAPSHOT_WINDOW),
+            restraint_release: reader.required(&RESTRAINT_RELEASE),
             change_feed_interval: reader.required(&CHANGE_FEED),
             node_report_interval: reader.required(&NODE_REPORT),
             reconnect_window: reader.required(&RECONNECT_WINDOW),

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Fence, MitraId, MitraRow, NodeId, SubjectId};
+use super::{Fence, MitraId, MitraRow, NodeId, SessionId, SubjectId};
 
 /// Why a mitra's status is sent to its sockets; the app must know whether to send `online` again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -71,7 +71,8 @@ impl Cause {
 /// One row of `presence_events`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PresenceEvent {
-    /// What happened: `online`, `offline`, `deactivated`, `reactivated`, `created`, `capacity`.
+    /// What happened: `online`, `offline`, `deactivated`, `reactivated`, `created`, `capacity`; of a session `session_started`,
+    /// `session_confirmed`, `session_rerouted` (away from this mitra), `session_ended`, `session_expired`, `session_removed`.
     pub kind: String,
     /// Why, in words.
     pub reason: Option<String>,
@@ -79,6 +80,9 @@ pub struct PresenceEvent {
     pub actor: String,
     /// When, by the store's clock.
     pub at: DateTime<Utc>,
+    /// Which session, where it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<SessionId>,
 }
 
 /// A mitra's durable facts as told to every node when they change.

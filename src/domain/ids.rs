@@ -15,6 +15,16 @@ pub struct MitraId(pub Uuid);
 #[serde(transparent)]
 pub struct SubjectId(pub Uuid);
 
+/// Whoever asks for a session.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CustomerId(pub Uuid);
+
+/// A chat session.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(pub Uuid);
+
 macro_rules! uuid_identity {
     ($name:ident) => {
         impl fmt::Display for $name {
@@ -47,6 +57,8 @@ macro_rules! uuid_identity {
 
 uuid_identity!(MitraId);
 uuid_identity!(SubjectId);
+uuid_identity!(CustomerId);
+uuid_identity!(SessionId);
 
 impl From<MitraId> for SubjectId {
     fn from(id: MitraId) -> Self {

@@ -9,10 +9,14 @@ mod ids;
 mod mitra;
 mod node;
 mod role;
+mod session;
 
 pub use availability::{AvailableMitra, AvailablePage, Counts, Snapshot, Source};
 pub use change::{Actor, Cause, ControlMessage, PresenceEvent, StatusChange, StatusReason};
-pub use ids::{MitraId, NodeId, SubjectId};
+pub use ids::{CustomerId, MitraId, NodeId, SessionId, SubjectId};
 pub use mitra::{Fence, MitraRow, Reachability};
 pub use node::{Mode, NodeRecord, SocketCounts};
 pub use role::{Role, UnknownRole};
+pub use session::{
+    ChatSession, Expiry, Holder, Payment, SessionAction, SessionStatus, Step, UnknownStatus, WrongState,
+};

@@ -54,16 +54,9 @@ impl Refusal {
             }
             Self::Register(error @ RegisterError::NodeFull) => Problem::new(ErrorCode::Overloaded, error.to_string()),
             Self::Presence(error) => {
-                let code = match error {
-                    PresenceError::UnknownMitra => ErrorCode::UnknownMitra,
-                    PresenceError::Deactivated => ErrorCode::Deactivated,
-                    PresenceError::Revoked => ErrorCode::Revoked,
-                    PresenceError::Invalid(_) => ErrorCode::BadRequest,
-                    PresenceError::Unavailable(_) => ErrorCode::Unavailable,
-                };
-                let problem = Problem::new(code, error.to_string());
+                let problem = Problem::new(error.code(), error.to_string());
                 // The path exists; it is the caller that does not.
-                if code == ErrorCode::UnknownMitra { problem.with_status(StatusCode::FORBIDDEN) } else { problem }
+                if error == PresenceError::UnknownMitra { problem.with_status(StatusCode::FORBIDDEN) } else { problem }
             }
         }
     }
@@ -76,8 +69,9 @@ impl Refusal {
             Self::Presence(PresenceError::UnknownMitra) => Close::UNKNOWN_MITRA,
             Self::Presence(PresenceError::Deactivated) => Close::DEACTIVATED,
             Self::Presence(PresenceError::Revoked) => Close::REVOKED,
-            Self::Presence(PresenceError::Invalid(_)) => Close::INTERNAL,
             Self::Presence(PresenceError::Unavailable(_)) => Close::OVERLOADED,
+            // No reason to refuse a socket.
+            Self::Presence(_) => Close::INTERNAL,
         }
     }
 }

@@ -117,16 +117,8 @@ fn next_command(gateway: &Arc<Gateway>, mitra: MitraId, commands: &mut Option<Bo
 }
 
 async fn tell(session: &mut Session, id: Option<&str>, answer: Result<(), PresenceError>) -> Result<(), End> {
-    let error = match answer {
-        Ok(()) => return session.send(ack(id)).await,
-        Err(error) => error,
-    };
-    let code = match error {
-        PresenceError::UnknownMitra => ErrorCode::UnknownMitra,
-        PresenceError::Deactivated => ErrorCode::Deactivated,
-        PresenceError::Revoked => ErrorCode::Revoked,
-        PresenceError::Invalid(_) => ErrorCode::BadRequest,
-        PresenceError::Unavailable(_) => ErrorCode::Unavailable,
-    };
-    session.send_error(id, code, &error.to_string()).await
+    match answer {
+        Ok(()) => session.send(ack(id)).await,
+        Err(error) => session.send_error(id, error.code(), &error.to_string()).await,
+    }
 }

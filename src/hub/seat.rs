@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::domain::{MitraId, StatusChange};
+use crate::domain::{MitraId, StatusChange, StatusReason};
 
 /// What this node last learned about a mitra.
 pub type Belief = Option<Arc<StatusChange>>;
@@ -88,15 +88,23 @@ impl Seat {
     /// Takes over what is true now, unless something newer is known. Returns whether there is news for the sockets.
     pub fn learn(&self, change: &StatusChange) -> bool {
         let mut belief = self.belief.lock();
+        let mut change = change.clone();
         if let Some(known) = belief.as_deref() {
             let same_facts = StatusChange { reason: known.reason, ..change.clone() } == *known;
             if known.fence > change.fence || same_facts {
                 return false;
             }
+            // Whoever wrote it, and however we heard of it: where nothing but the load moved, a session did.
+            let only_load_moved =
+                StatusChange { sessions: known.sessions, fence: known.fence, reason: known.reason, ..change.clone() }
+                    == *known;
+            if only_load_moved && change.sessions != known.sessions {
+                change.reason = StatusReason::Session;
+            }
         }
         // Stored, not raised: a restored store may number its go-onlines lower, and its fence has just won.
         self.online_epoch.store(change.online_epoch, Relaxed);
-        *belief = Some(Arc::new(change.clone()));
+        *belief = Some(Arc::new(change));
         self.version.fetch_add(1, Relaxed);
         true
     }

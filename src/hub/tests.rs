@@ -95,10 +95,18 @@ fn the_last_socket_takes_the_seat_with_it_and_counts_return_to_zero() {
 fn one_socket_too_many_replaces_the_longest_silent_one_of_a_mitra() {
     let hub = hub();
     let mitra = holder(Role::Mitra);
-    let (quiet, lively) = (hub.register(mitra).unwrap(), hub.register(mitra).unwrap());
+    let settled = || {
+        let registration = hub.register(mitra).unwrap();
+        hub.settle(&registration);
+        registration
+    };
+    let (quiet, lively) = (settled(), settled());
     quiet.heard(1);
     lively.heard(2);
-    let third = hub.register(mitra).unwrap();
+    let refused = hub.register(mitra).unwrap();
+    assert!(quiet.ordered().is_none(), "a socket that was not admitted replaces nobody");
+    drop(refused);
+    let third = settled();
     assert_eq!(quiet.ordered(), Some(&Close::REPLACED));
     assert!(lively.ordered().is_none() && third.ordered().is_none());
 }

@@ -7,6 +7,7 @@
 //! All times are the mirror's own milliseconds since 1970; a node learns its offset from every [`Pulse`]. Every call has
 //! a deadline and fails with [`MirrorError`], never with an empty answer.
 
+mod caution;
 pub mod memory;
 pub mod valkey;
 
@@ -16,6 +17,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
+
+pub use caution::{Caution, Claims, Restraint};
 
 use crate::domain::{
     AvailablePage, ControlMessage, Counts, Fence, MitraId, MitraRow, NodeRecord, Snapshot, Source, StatusReason,
@@ -210,10 +213,11 @@ pub trait Mirror: Send + Sync + 'static {
     /// How many listed mitras have been silent for at least this long (read only).
     async fn count_silent(&self, silent_for: Duration) -> Result<u64, MirrorError>;
 
-    /// Finds up to `limit` listed mitras silent for at least `silent_for`, re-checks each one's exact score in the same
-    /// script, and takes them out of sets, indexes and heartbeat keys (the fence stays). The caller must write the truth
-    /// next and apply it, or put them back with [`Mirror::unclaim`].
-    async fn claim_silent(&self, silent_for: Duration, limit: u32) -> Result<Vec<Claimed>, MirrorError>;
+    /// Finds up to `limit` listed mitras silent for at least `silent_for`, chosen at random among them and no more than
+    /// `caution` allows; re-checks each one's exact score in the same script, and takes them out of sets, indexes and
+    /// heartbeat keys (the fence stays). The caller must write the truth next and apply it, or put them back with
+    /// [`Mirror::unclaim`]. Claims that their node abandoned come first and are no part of anybody's share.
+    async fn claim_silent(&self, silent_for: Duration, limit: u32, caution: &Caution) -> Result<Claims, MirrorError>;
 
     /// Puts claimed mitras back as they were, unless something newer was applied meanwhile.
     async fn unclaim(&self, claimed: &[Claimed]) -> Result<(), MirrorError>;

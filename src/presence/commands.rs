@@ -17,6 +17,7 @@ impl Presence {
     /// Unknown or deactivated mitra; the store cannot be asked.
     pub async fn go_online(&self, id: MitraId, actor: Actor) -> Result<StatusChange, PresenceError> {
         let cause = Cause::new(actor, "command");
+        let _writing = self.known.writing(vec![id]);
         let written = self.asked_store("set_online", self.store.set_online(id, true, &cause).await)?;
         // Going online is a heartbeat, and the store has just stamped it.
         self.write_through(&written.row, Some(Duration::ZERO), StatusReason::Command).await;
@@ -29,6 +30,7 @@ impl Presence {
     /// Unknown mitra; the store cannot be asked.
     pub async fn go_offline(&self, id: MitraId, actor: Actor) -> Result<StatusChange, PresenceError> {
         let cause = Cause::new(actor, "command");
+        let _writing = self.known.writing(vec![id]);
         let written = self.asked_store("set_online", self.store.set_online(id, false, &cause).await)?;
         self.write_through(&written.row, None, StatusReason::Command).await;
         Ok(StatusChange::of(&written.row, StatusReason::Command))
@@ -39,6 +41,7 @@ impl Presence {
     /// # Errors
     /// Unknown mitra; the store cannot be asked.
     pub async fn set_active(&self, id: MitraId, active: bool, cause: Cause) -> Result<MitraView, PresenceError> {
+        let _writing = self.known.writing(vec![id]);
         let written = self.asked_store("set_active", self.store.set_active(id, active, &cause).await)?;
         self.write_through(&written.row, None, StatusReason::Deactivated).await;
         let reason = if written.changed { StatusReason::Deactivated } else { StatusReason::Initial };
@@ -57,6 +60,7 @@ impl Presence {
         actor: Actor,
     ) -> Result<MitraView, PresenceError> {
         let cause = Cause::new(actor, "put");
+        let _writing = self.known.writing(vec![id]);
         let answer = self.store.put_mitra(id, display_name, max_sessions, &cause).await;
         let written = self.asked_store("put_mitra", answer)?;
         self.write_through(&written.row, written.row.heartbeat_age, StatusReason::External).await;
@@ -113,9 +117,12 @@ impl Presence {
     }
 
     /// Counts an answer of the store.
-    pub(super) fn asked_store<T>(&self, op: &'static str, answer: Result<T, StoreError>) -> Result<T, PresenceError> {
+    pub fn asked_store<T>(&self, op: &'static str, answer: Result<T, StoreError>) -> Result<T, PresenceError> {
         let outcome = match &answer {
-            Err(StoreError::Unavailable(_)) => Outcome::Error,
+            Err(StoreError::Unavailable(_)) => {
+                self.evidence.store_failed(self.hub.now_ms());
+                Outcome::Error
+            }
             _ => Outcome::Ok,
         };
         self.metrics.store_query(op, outcome);

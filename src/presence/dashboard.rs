@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{Overview, Presence, PresenceError};
 use crate::{
-    domain::{Counts, Mode, SocketCounts, Source},
+    domain::{Counts, Mode, SessionStatus, SocketCounts, Source},
     hub::DashboardNews,
 };
 
@@ -23,7 +23,7 @@ impl Presence {
     /// Reports this node and feeds its dashboards for as long as it is polled: at each change, and at `cadence`.
     pub async fn feed_dashboards(self: Arc<Self>, cadence: Duration) {
         let mut beat = interval(cadence);
-        let mut counted_ms = 0;
+        let mut counted_ms: Option<u64> = None;
         loop {
             select! {
                 _ = beat.tick() => self.report_node().await,
@@ -31,10 +31,10 @@ impl Presence {
             }
             let now = self.hub.now_ms();
             let watched = self.hub.has_dashboards();
-            if (watched || now >= counted_ms + UNWATCHED.as_millis() as u64)
+            if (watched || counted_ms.is_none_or(|at| now >= at + UNWATCHED.as_millis() as u64))
                 && let Ok(overview) = self.overview().await
             {
-                counted_ms = now;
+                counted_ms = Some(now);
                 if watched {
                     self.hub.publish_dashboard(DashboardNews::new(&overview.body()));
                 }
@@ -52,7 +52,13 @@ impl Presence {
     /// # Errors
     /// Never been up, and neither the mirror nor the store can be asked.
     pub async fn overview(&self) -> Result<Overview, PresenceError> {
-        let (counts, source) = self.counts().await?;
+        let (mut counts, source) = self.counts().await?;
+        let sessions = self.session_counts().await;
+        counts.active_sessions = sessions.active;
+        counts.pending_payment_sessions = sessions.pending_payment;
+        self.metrics.set_sessions(
+            SessionStatus::ALL.iter().filter_map(|status| Some((status.as_str(), sessions.of(*status)?))),
+        );
         *self.last_counts.lock() = Some(counts);
         self.metrics.set_counts(&counts);
         self.metrics.read("counts", source);

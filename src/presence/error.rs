@@ -1,6 +1,6 @@
 //! Why a use case was refused; the edges turn these into statuses and close codes.
 
-use crate::store::StoreError;
+use crate::{domain::WrongState, protocol::ErrorCode, store::StoreError};
 
 /// Why a use case was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +14,18 @@ pub enum PresenceError {
     /// The sign-in behind the token is unknown, expired or revoked.
     #[error("the sign-in behind this token was revoked; sign in again")]
     Revoked,
+    /// No session has this id.
+    #[error("no session has this id")]
+    UnknownSession,
+    /// The session's status does not allow it, or its id is another customer's.
+    #[error("{0}, and this is not done in that state")]
+    WrongState(WrongState),
+    /// The mitra has as many sessions as it may have.
+    #[error("this mitra has no room for another session")]
+    CapacityExceeded,
+    /// The mitra is offline or deactivated.
+    #[error("this mitra is not online, or deactivated")]
+    NotAvailable,
     /// A value breaks a rule; the text says which.
     #[error("{0}")]
     Invalid(String),
@@ -22,11 +34,32 @@ pub enum PresenceError {
     Unavailable(String),
 }
 
+impl PresenceError {
+    /// The word that a client is told.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::UnknownMitra => ErrorCode::UnknownMitra,
+            Self::Deactivated => ErrorCode::Deactivated,
+            Self::Revoked => ErrorCode::Revoked,
+            Self::UnknownSession => ErrorCode::UnknownSession,
+            Self::WrongState(_) => ErrorCode::WrongState,
+            Self::CapacityExceeded => ErrorCode::CapacityExceeded,
+            Self::NotAvailable => ErrorCode::NotAvailable,
+            Self::Invalid(_) => ErrorCode::BadRequest,
+            Self::Unavailable(_) => ErrorCode::Unavailable,
+        }
+    }
+}
+
 impl From<StoreError> for PresenceError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::UnknownMitra(_) => Self::UnknownMitra,
             StoreError::Deactivated(_) => Self::Deactivated,
+            StoreError::UnknownSession(_) => Self::UnknownSession,
+            StoreError::WrongState(state) => Self::WrongState(state),
+            StoreError::CapacityExceeded(_) => Self::CapacityExceeded,
+            StoreError::NotAvailable(_) => Self::NotAvailable,
             StoreError::Invalid(text) => Self::Invalid(text),
             StoreError::Unavailable(why) => {
                 // The cause is for the log, where the failure is counted; a client learns that it may try again.

@@ -5,24 +5,23 @@
 //! committed, so that look goes back further than the last one saw.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     mem,
     sync::Arc,
     time::Duration,
 };
 
 use futures_util::StreamExt;
-use parking_lot::Mutex;
 use rand::RngExt;
 use tokio::{
     select,
     time::{MissedTickBehavior, interval, sleep},
 };
+use uuid::Uuid;
 
 use super::{Presence, PresenceError};
 use crate::{
-    domain::{Fence, MitraId, MitraRow, StatusChange, StatusReason},
-    mirror::Write,
+    domain::{MitraId, StatusReason},
     protocol::Close,
     store::Bell,
 };
@@ -36,38 +35,10 @@ const BATCH: usize = 1_000;
 const OVERLAP: Duration = Duration::from_secs(15);
 /// Pause before the store is asked again when it did not answer.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// Fences that this node carried on or was told of, in two generations that are forgotten in turn.
-#[derive(Default)]
-pub(super) struct Known {
-    halves: Mutex<[HashMap<MitraId, Fence>; 2]>,
-}
-
-impl Known {
-    /// Above this the older half is forgotten early; what is not known is only looked at once more.
-    const MOST: usize = 50_000;
-
-    pub(super) fn remember(&self, id: MitraId, fence: Fence) {
-        let mut halves = self.halves.lock();
-        let newest = halves[0].entry(id).or_default();
-        *newest = fence.max(*newest);
-        if halves[0].len() > Self::MOST {
-            Self::turn(&mut halves);
-        }
-    }
-
-    fn covers(&self, id: MitraId, revision: i64) -> bool {
-        self.halves.lock().iter().any(|half| half.get(&id).is_some_and(|fence| fence.revision >= revision))
-    }
-
-    fn forget_older(&self) {
-        Self::turn(&mut self.halves.lock());
-    }
-
-    fn turn(halves: &mut [HashMap<MitraId, Fence>; 2]) {
-        halves[1] = mem::take(&mut halves[0]);
-    }
-}
+/// Pause before a bell is looked at again whose mitra is being written by this node itself.
+const OWN_WRITE: Duration = Duration::from_millis(20);
+/// For so long a revoked sign-in may wait for a deactivation that it came with.
+const REVOKE_BY: Duration = Duration::from_millis(300);
 
 /// Where the looks stand: the newest revision seen, and when.
 #[derive(Default)]
@@ -87,6 +58,26 @@ impl Marks {
 
     fn push(&mut self, now_ms: u64, revision: i64) {
         self.seen.push_back((now_ms, revision));
+    }
+}
+
+/// Bells that were heard and not yet answered.
+#[derive(Default)]
+struct Rung {
+    mitras: HashSet<(MitraId, i64)>,
+    /// With the latest time to close their sockets, in the hub's ms.
+    revoked: Vec<(Uuid, u64)>,
+    /// Some may have been missed: everything is looked at.
+    missed: bool,
+}
+
+impl Rung {
+    fn note(&mut self, bell: Bell, now_ms: u64) {
+        match bell {
+            Bell::Mitra { id, revision } => drop(self.mitras.insert((id, revision))),
+            Bell::Revoked { session } => self.revoked.push((session, now_ms + REVOKE_BY.as_millis() as u64)),
+            Bell::Missed => self.missed = true,
+        }
     }
 }
 
@@ -110,24 +101,22 @@ impl Presence {
         };
         let mut beat = interval(cadence);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut looks, mut rung) = (0u32, HashSet::new());
+        let (mut looks, mut rung, mut again) = (0u32, Rung::default(), None);
         loop {
-            let look = select! {
+            let mut look = false;
+            select! {
+                () = sleep(again.unwrap_or(Duration::MAX)), if again.is_some() => {}
                 bell = bells.next() => {
                     let Some(bell) = bell else { return };
-                    let mut missed = self.note(bell, &mut rung);
+                    rung.note(bell, self.hub.now_ms());
                     let gather = Duration::from_millis(rand::rng().random_range(GATHER_MS));
                     let mut gathering = std::pin::pin!(sleep(gather));
                     while let Some(bell) = select! {
                         bell = bells.next() => bell,
                         () = gathering.as_mut() => None,
                     } {
-                        missed |= self.note(bell, &mut rung);
+                        rung.note(bell, self.hub.now_ms());
                     }
-                    if missed {
-                        self.check_sign_ins().await;
-                    }
-                    missed
                 }
                 _ = beat.tick() => {
                     looks += 1;
@@ -136,11 +125,27 @@ impl Presence {
                         looks = 0;
                         self.known.forget_older();
                     }
-                    true
+                    look = true;
+                }
+            }
+            again = match self.answer_bells(&mut rung.mitras).await {
+                Ok(()) => (!rung.mitras.is_empty()).then_some(OWN_WRITE),
+                Err(error) => {
+                    tracing::debug!(%error, "bells wait for the store");
+                    Some(RETRY)
                 }
             };
-            if let Err(error) = self.answer_bells(&mut rung).await {
-                tracing::debug!(%error, "bells wait for the store");
+            // After the mitras: whoever was deactivated is told that, and not that the sign-in went with it.
+            let now = self.hub.now_ms();
+            let (waits, due): (Vec<_>, Vec<_>) =
+                rung.revoked.drain(..).partition(|(_, by_ms)| again == Some(OWN_WRITE) && now < *by_ms);
+            for (session, _) in due {
+                self.hub.revoke(session);
+            }
+            rung.revoked = waits;
+            if mem::take(&mut rung.missed) {
+                self.check_sign_ins().await;
+                look = true;
             }
             if look && let Err(error) = self.look_at_changes(&mut marks).await {
                 tracing::debug!(%error, "the look at recent changes waits for the store");
@@ -148,30 +153,18 @@ impl Presence {
         }
     }
 
-    /// True when bells may have been missed.
-    fn note(&self, bell: Bell, rung: &mut HashSet<(MitraId, i64)>) -> bool {
-        match bell {
-            Bell::Mitra { id, revision } => {
-                rung.insert((id, revision));
-                false
-            }
-            Bell::Revoked { session } => {
-                self.hub.revoke(session);
-                false
-            }
-            Bell::Missed => true,
-        }
-    }
-
+    /// Looks at the mitras that were rung for. What this node is writing itself stays rung until it was carried on by its
+    /// writer, who knows why it changed.
     async fn answer_bells(&self, rung: &mut HashSet<(MitraId, i64)>) -> Result<(), PresenceError> {
         rung.retain(|(id, revision)| !self.known.covers(*id, *revision));
-        let mut ids: Vec<MitraId> = rung.iter().map(|(id, _)| *id).collect();
+        let mut ids: Vec<MitraId> =
+            rung.iter().map(|(id, _)| *id).filter(|id| !self.known.is_written_here(*id)).collect();
         ids.sort_unstable();
         ids.dedup();
         for ids in ids.chunks(BATCH) {
             let rows = self.asked_store("mitras", self.store.mitras(ids).await)?;
             let gone: Vec<MitraId> = ids.iter().filter(|id| rows.iter().all(|row| row.id != **id)).copied().collect();
-            self.carry(rows).await;
+            self.carry(rows, StatusReason::External).await;
             self.bury(&gone).await;
             rung.retain(|(id, _)| !ids.contains(id));
         }
@@ -186,36 +179,15 @@ impl Presence {
             let mut rows = self.asked_store("changed_since", answer)?;
             let full = rows.len() == BATCH;
             revision = rows.last().map_or(revision, |row| row.fence.revision);
-            rows.retain(|row| !self.known.covers(row.id, row.fence.revision));
-            self.carry(rows).await;
+            // What is being written here is left to its writer; the next look goes back far enough to find it again.
+            rows.retain(|row| !self.known.covers(row.id, row.fence.revision) && !self.known.is_written_here(row.id));
+            self.carry(rows, StatusReason::External).await;
             if !full {
                 break;
             }
         }
         marks.push(now, revision);
         Ok(())
-    }
-
-    /// Carries rows that somebody else committed to the mirror and to the sockets here.
-    async fn carry(&self, rows: Vec<MitraRow>) {
-        if rows.is_empty() {
-            return;
-        }
-        for row in &rows {
-            self.hub.apply_status(&StatusChange::of(row, StatusReason::External));
-            self.known.remember(row.id, row.fence);
-        }
-        if !self.gate.mirror_takes_writes() {
-            return self.look_soon();
-        }
-        let writes: Vec<Write> = rows
-            .into_iter()
-            .map(|row| Write { heartbeat_age: row.heartbeat_age, row, announce: Some(StatusReason::External) })
-            .collect();
-        match self.asked_mirror("apply", self.mirror.apply(&writes).await) {
-            Ok(report) => self.absorb(report.pulse),
-            Err(_) => writes.iter().for_each(|write| self.remember_unapplied(write.row.id)),
-        }
     }
 
     /// Mitras whose rows are gone: their sockets close, the mirror forgets them.
@@ -247,7 +219,6 @@ impl Presence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uuid::Uuid;
 
     #[test]
     fn a_look_goes_back_to_what_was_there_an_overlap_ago() {
@@ -259,17 +230,5 @@ mod tests {
         assert_eq!(marks.from(39_000), Some(24));
         assert_eq!(marks.from(40_000), Some(25));
         assert_eq!(marks.from(90_000), Some(39), "the newest stays");
-    }
-
-    #[test]
-    fn what_is_known_is_forgotten_after_two_turns() {
-        let known = Known::default();
-        let id = MitraId(Uuid::from_u128(1));
-        known.remember(id, Fence { generation: 1, revision: 5 });
-        assert!(known.covers(id, 5) && known.covers(id, 4) && !known.covers(id, 6));
-        known.forget_older();
-        assert!(known.covers(id, 5));
-        known.forget_older();
-        assert!(!known.covers(id, 5));
     }
 }

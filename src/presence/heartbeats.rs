@@ -141,15 +141,10 @@ impl Presence {
                 Write { row: row.clone(), heartbeat_age, announce: Some(StatusReason::External) }
             })
             .collect();
-        for row in &rows {
-            self.hub.apply_status(&StatusChange::of(row, StatusReason::External));
-        }
         for id in ids.iter().filter(|id| rows.iter().all(|row| row.id != **id)) {
             self.hub.disconnect((*id).into(), &Close::UNKNOWN_MITRA);
         }
-        if let Ok(report) = self.asked_mirror("apply", self.mirror.apply(&writes).await) {
-            self.absorb(report.pulse);
-        }
+        self.carry_on(&writes).await;
     }
 
     fn disputes(&self, refusal: &Refusal) -> bool {

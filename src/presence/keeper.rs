@@ -14,7 +14,7 @@ use super::{Presence, PresenceError};
 use crate::{
     domain::{ControlMessage, MitraId, Mode, Snapshot, Source, StatusReason},
     hub::Published,
-    mirror::{MirrorEvent, Write},
+    mirror::MirrorEvent,
 };
 
 /// Cadence at which a live node looks at the mirror: how late a mitra that fell silent leaves the count.
@@ -182,14 +182,7 @@ impl Presence {
         let Ok(rows) = self.asked_store("mitras", self.store.mitras(&ids).await) else {
             return ids.iter().for_each(|id| self.remember_unapplied(*id));
         };
-        let writes: Vec<Write> = rows
-            .into_iter()
-            .map(|row| Write { heartbeat_age: row.heartbeat_age, row, announce: Some(StatusReason::External) })
-            .collect();
-        match self.asked_mirror("apply", self.mirror.apply(&writes).await) {
-            Ok(report) => self.absorb(report.pulse),
-            Err(_) => ids.iter().for_each(|id| self.remember_unapplied(*id)),
-        }
+        self.carry(rows, StatusReason::External).await;
     }
 
     /// Offers a snapshot of the mirror to the watchers; one of another epoch means a fresh look.

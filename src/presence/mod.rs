@@ -11,10 +11,12 @@ mod control;
 mod counting;
 mod dashboard;
 mod error;
+mod evidence;
 mod explain;
 mod feed;
 mod heartbeats;
 mod keeper;
+mod known;
 mod mode;
 mod reads;
 mod seed;
@@ -37,7 +39,7 @@ use tokio::sync::{Notify, mpsc};
 pub use error::PresenceError;
 pub use explain::Explanation;
 pub use seed::ReseedReport;
-pub use silence::Swept;
+pub use silence::{Restraint, Swept};
 pub use views::{Answer, Check, ListFilter, ListPage, MitraState, MitraView, Overview, Readiness, UnknownState};
 
 use crate::{
@@ -63,6 +65,10 @@ pub struct PresenceSettings {
     pub breaker_retry: Duration,
     /// Cadence of the self-probe through pub/sub.
     pub probe_interval: Duration,
+    /// Cadence of the auto-offline sweep.
+    pub auto_offline_interval: Duration,
+    /// After this long a sweep is no longer held back, whatever held it.
+    pub restraint_release: Duration,
 }
 
 /// The use cases. Shared as `Arc<Presence>`.
@@ -73,6 +79,7 @@ pub struct Presence {
     hub: Arc<Hub>,
     metrics: Metrics,
     gate: mode::Gate,
+    evidence: evidence::Evidence,
     /// Mirror clock minus hub clock, ms; only meaningful after the first pulse.
     mirror_ahead_ms: AtomicI64,
     /// When a count waits for its window to pass, the hub time at which to look; `u64::MAX` when none does.
@@ -81,7 +88,7 @@ pub struct Presence {
     /// Mitras whose committed change did not reach the mirror. Bounded; beyond the bound a full reseed is due.
     unapplied: Mutex<HashSet<MitraId>>,
     /// What the change feed need not carry on again.
-    known: feed::Known,
+    known: known::Known,
     /// Seats whose newest heartbeat the store has not seen. Bounded by the flag on the seat.
     unsaved: Mutex<Vec<Arc<Seat>>>,
     /// One reseed at a time.
@@ -90,6 +97,7 @@ pub struct Presence {
     asked: Mutex<HashMap<String, mpsc::Sender<u64>>>,
     nodes: Mutex<Vec<NodeRecord>>,
     store_counts: counting::StoreCounts,
+    known_sessions: counting::KnownSessions,
     /// What the last overview counted, for when nobody can be asked.
     last_counts: Mutex<Option<Counts>>,
     dashboard_wanted: Notify,
@@ -119,16 +127,18 @@ impl Presence {
             hub,
             metrics,
             gate,
+            evidence: evidence::Evidence::default(),
             mirror_ahead_ms: AtomicI64::new(0),
             tick_due_ms: AtomicU64::new(u64::MAX),
             keeper_wanted: Notify::new(),
             unapplied: Mutex::default(),
-            known: feed::Known::default(),
+            known: known::Known::default(),
             unsaved: Mutex::default(),
             reseeding: tokio::sync::Mutex::new(()),
             asked: Mutex::default(),
             nodes: Mutex::default(),
             store_counts: counting::StoreCounts::default(),
+            known_sessions: counting::KnownSessions::default(),
             last_counts: Mutex::default(),
             dashboard_wanted: Notify::new(),
             heartbeats_saved_ms: AtomicU64::new(0),

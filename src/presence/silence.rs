@@ -1,53 +1,86 @@
 //! Auto-offline: mitras that were silent for too long are taken durably offline. Driven by the mirror, decided by the store.
 
+use std::time::Duration;
+
 use super::{Presence, PresenceError};
 use crate::{
     domain::{MitraId, StatusReason},
-    mirror::{Claimed, Write},
+    mirror::{Caution, Claimed, Write},
 };
+
+pub use crate::mirror::Restraint;
 
 /// Mitras in one round of a sweep.
 const BATCH: u32 = 1_000;
+/// One sweep takes at most this share of those online offline, in percent, ...
+const SHARE_PERCENT: u32 = 15;
+/// ... or this many, so that a small fleet is swept normally.
+const AT_LEAST: u32 = 20;
+/// From so many online on, fewer than half of them beating mean that heartbeats are lost on their way.
+const DOUBTED_FROM: u32 = 20;
 
 /// What one sweep did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Swept {
     /// So many mitras are offline now.
     Expired(u64),
+    /// So many mitras are offline now, and others that are silent were left, for this reason and for so long already.
+    Restrained { expired: u64, left: u64, restraint: Restraint, held_for: Duration },
     /// There was not the evidence to judge by.
     Skipped(&'static str),
 }
 
 impl Presence {
     /// Takes those offline that were silent for `MITRA_OFFLINE_AFTER_SECONDS`. Missing or failed data is never evidence of
-    /// absence: it does nothing unless this node has been live for a full suspect period, and stops at any failure,
-    /// putting back what it had claimed.
+    /// absence: it does nothing unless stores and node were well for a full suspect period, takes no more than its share,
+    /// and stops at any failure, putting back what it had claimed.
     ///
     /// # Errors
     /// The mirror or the store failed on the way.
     pub async fn sweep_silent(&self) -> Result<Swept, PresenceError> {
-        let healthy_for = self.gate.live_for_ms(self.hub.now_ms());
-        let needed = self.settings.suspect_after.as_millis() as u64;
-        if healthy_for.is_none_or(|healthy| healthy < needed) {
-            return Ok(Swept::Skipped("this node has not been live for a full suspect period"));
-        }
         let mut expired = 0;
         loop {
-            let silent_for = self.settings.offline_after;
-            let answer = self.mirror.claim_silent(silent_for, BATCH).await;
-            let claimed = self.asked_mirror("claim_silent", answer).map_err(unavailable)?;
-            if claimed.is_empty() {
-                return Ok(Swept::Expired(expired));
+            // Looked at before each round: the node may have been frozen in between.
+            if let Some(why) = self.lacks_evidence() {
+                return Ok(if expired > 0 { Swept::Expired(expired) } else { Swept::Skipped(why) });
             }
-            expired += self.expire(&claimed).await?;
-            if claimed.len() < BATCH as usize {
+            let answer = self.mirror.claim_silent(self.settings.offline_after, BATCH, &self.caution()).await;
+            let claims = self.asked_mirror("claim_silent", answer).map_err(unavailable)?;
+            if !claims.claimed.is_empty() {
+                expired += self.expire(&claims.claimed).await?;
+            }
+            self.metrics.set_auto_offline_left(claims.left);
+            if let Some((restraint, held_for)) = claims.restraint
+                && claims.claimed.len() < BATCH as usize
+            {
+                tracing::warn!(
+                    left = claims.left,
+                    ?restraint,
+                    held_for_s = held_for.as_secs(),
+                    "silent mitras were left"
+                );
+                return Ok(Swept::Restrained { expired, left: claims.left, restraint, held_for });
+            }
+            if claims.claimed.len() < BATCH as usize {
                 return Ok(Swept::Expired(expired));
             }
         }
     }
 
+    fn caution(&self) -> Caution {
+        Caution {
+            // A little less than the cadence: the next run is a new sweep though it comes a moment early.
+            sweep: self.settings.auto_offline_interval * 9 / 10,
+            share_percent: SHARE_PERCENT,
+            at_least: AT_LEAST,
+            doubted_from: DOUBTED_FROM,
+            release_after: self.settings.restraint_release,
+        }
+    }
+
     async fn expire(&self, claimed: &[Claimed]) -> Result<u64, PresenceError> {
         let candidates: Vec<(MitraId, i64)> = claimed.iter().map(|one| (one.id, one.online_epoch)).collect();
+        let _writing = self.known.writing(claimed.iter().map(|one| one.id).collect());
         let answer = self.store.expire_silent(&candidates, self.settings.offline_after).await;
         let changed = match self.asked_store("expire_silent", answer) {
             Ok(changed) => changed,
@@ -81,16 +114,7 @@ impl Presence {
                 Err(_) => kept.iter().for_each(|id| self.remember_unapplied(*id)),
             }
         }
-        for write in &writes {
-            let reason = write.announce.unwrap_or(StatusReason::External);
-            self.known.remember(write.row.id, write.row.fence);
-            self.hub.apply_status(&crate::domain::StatusChange::of(&write.row, reason));
-        }
-        let report = self.asked_mirror("apply", self.mirror.apply(&writes).await);
-        match report {
-            Ok(report) => self.absorb(report.pulse),
-            Err(_) => writes.iter().for_each(|write| self.remember_unapplied(write.row.id)),
-        }
+        self.carry_on(&writes).await;
         Ok(expired)
     }
 }

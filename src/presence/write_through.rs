@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use super::{Presence, mode::Verdict};
 use crate::{
     domain::{MitraId, MitraRow, StatusChange, StatusReason},
-    mirror::{MirrorError, Pulse, Write},
+    mirror::{BATCH, MirrorError, Pulse, Write},
     telemetry::Outcome,
 };
 
@@ -20,17 +20,36 @@ impl Presence {
     /// The mode is looked at after the commit: if the mirror is not taking writes now, the seed that must come before it
     /// is trusted again begins later than the commit and reads it.
     pub(super) async fn write_through(&self, row: &MitraRow, heartbeat_age: Option<Duration>, reason: StatusReason) {
-        let change = StatusChange::of(row, reason);
-        self.hub.apply_status(&change);
-        self.known.remember(row.id, row.fence);
+        self.carry_on(&[Write { row: row.clone(), heartbeat_age, announce: Some(reason) }]).await;
+    }
+
+    /// The same for rows of which somebody else knows why they changed. What the store knows of their heartbeats is passed on.
+    pub async fn carry(&self, rows: Vec<MitraRow>, reason: StatusReason) {
+        let writes: Vec<Write> = rows
+            .into_iter()
+            .map(|row| Write { heartbeat_age: row.heartbeat_age, row, announce: Some(reason) })
+            .collect();
+        self.carry_on(&writes).await;
+    }
+
+    /// The same for any number of writes.
+    pub(super) async fn carry_on(&self, writes: &[Write]) {
+        if writes.is_empty() {
+            return;
+        }
+        for Write { row, announce, .. } in writes {
+            self.hub.apply_status(&StatusChange::of(row, announce.unwrap_or(StatusReason::External)));
+            self.known.remember(row.id, row.fence);
+        }
         if !self.gate.mirror_takes_writes() {
             // The watchers here are told soon; changes within this time share one count of the store.
             return self.look_soon();
         }
-        let write = Write { row: row.clone(), heartbeat_age, announce: Some(reason) };
-        match self.asked_mirror("apply", self.mirror.apply(std::slice::from_ref(&write)).await) {
-            Ok(report) => self.absorb(report.pulse),
-            Err(_) => self.remember_unapplied(row.id),
+        for writes in writes.chunks(BATCH) {
+            match self.asked_mirror("apply", self.mirror.apply(writes).await) {
+                Ok(report) => self.absorb(report.pulse),
+                Err(_) => writes.iter().for_each(|write| self.remember_unapplied(write.row.id)),
+            }
         }
     }
 
@@ -76,7 +95,7 @@ impl Presence {
     }
 
     /// Lets the keeper count soon, for changes while the mirror is away.
-    pub(super) fn look_soon(&self) {
+    fn look_soon(&self) {
         self.look_within(SHARED_COUNT);
     }
 

@@ -4,7 +4,10 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
 use super::{Encoded, ErrorCode};
-use crate::domain::{Counts, MitraId, NodeRecord, Snapshot, SocketCounts, Source, StatusChange, StatusReason};
+use crate::domain::{
+    ChatSession, Counts, CustomerId, MitraId, NodeRecord, SessionId, SessionStatus, Snapshot, SocketCounts, Source,
+    StatusChange, StatusReason,
+};
 
 /// RFC 3339 in UTC with milliseconds and `Z`.
 pub fn timestamp(at: DateTime<Utc>) -> String {
@@ -83,6 +86,30 @@ impl<'a> From<&'a Snapshot> for AvailabilityBody<'a> {
             as_of: snapshot.as_of,
             source: snapshot.source,
             stale: snapshot.stale,
+        }
+    }
+}
+
+/// A chat session.
+#[derive(Clone, Debug, Serialize)]
+pub struct SessionBody {
+    pub id: SessionId,
+    pub customer_id: CustomerId,
+    pub mitra_id: Option<MitraId>,
+    pub status: SessionStatus,
+    pub expires_at: Option<String>,
+    pub created_at: String,
+}
+
+impl From<ChatSession> for SessionBody {
+    fn from(session: ChatSession) -> Self {
+        Self {
+            id: session.id,
+            customer_id: session.customer_id,
+            mitra_id: session.mitra_id,
+            status: session.status,
+            expires_at: session.expires_at.map(timestamp),
+            created_at: timestamp(session.created_at),
         }
     }
 }

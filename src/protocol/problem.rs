@@ -20,7 +20,8 @@ impl Problem {
         let status = match code {
             ErrorCode::Unauthorized | ErrorCode::Revoked => StatusCode::UNAUTHORIZED,
             ErrorCode::Forbidden | ErrorCode::Deactivated => StatusCode::FORBIDDEN,
-            ErrorCode::UnknownMitra | ErrorCode::NotFound => StatusCode::NOT_FOUND,
+            ErrorCode::UnknownMitra | ErrorCode::UnknownSession | ErrorCode::NotFound => StatusCode::NOT_FOUND,
+            ErrorCode::CapacityExceeded | ErrorCode::NotAvailable | ErrorCode::WrongState => StatusCode::CONFLICT,
             ErrorCode::BadRequest | ErrorCode::BadMessage | ErrorCode::TokenExpiring => StatusCode::BAD_REQUEST,
             ErrorCode::RateLimited | ErrorCode::TooManySockets => StatusCode::TOO_MANY_REQUESTS,
             ErrorCode::Unavailable | ErrorCode::Overloaded => StatusCode::SERVICE_UNAVAILABLE,

@@ -16,7 +16,10 @@ use chrono::{DateTime, Utc};
 use futures_util::stream::BoxStream;
 use uuid::Uuid;
 
-use crate::domain::{AvailablePage, Cause, Counts, MitraId, MitraRow, PresenceEvent, Source, SubjectId};
+use crate::domain::{
+    AvailablePage, Cause, ChatSession, Counts, CustomerId, MitraId, MitraRow, PresenceEvent, SessionAction, SessionId,
+    SessionStatus, Source, SubjectId, WrongState,
+};
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,18 @@ pub enum StoreError {
     /// The mitra is deactivated and may not go online.
     #[error("mitra {0} is deactivated")]
     Deactivated(MitraId),
+    /// No session has this id.
+    #[error("no session has the id {0}")]
+    UnknownSession(SessionId),
+    /// The session's status does not allow it, or its id is taken by another customer's.
+    #[error(transparent)]
+    WrongState(#[from] WrongState),
+    /// The mitra has as many sessions as it may have.
+    #[error("mitra {0} has no room for another session")]
+    CapacityExceeded(MitraId),
+    /// The mitra is offline or deactivated.
+    #[error("mitra {0} is not online, or deactivated")]
+    NotAvailable(MitraId),
     /// A value breaks a constraint of the schema; the text says which, in words.
     #[error("{0}")]
     Invalid(String),
@@ -85,6 +100,39 @@ pub struct AuthSession {
     pub role: String,
     /// Neither expired nor revoked, by the store's clock.
     pub valid: bool,
+}
+
+/// What became of a session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionChange {
+    /// The session as it is after the call.
+    pub session: ChatSession,
+    /// False when there was nothing to change: the same accept again, rerouted to the mitra who has it, or told to expire
+    /// before its time.
+    pub changed: bool,
+    /// The rows, after the call, of the mitra who has (or last had) the session and of the one who had it before; none
+    /// for a session that nobody had. For writing through to the mirror.
+    pub mitras: Vec<MitraRow>,
+}
+
+/// How many sessions are not over, by status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionCounts {
+    pub searching: u64,
+    pub pending_payment: u64,
+    pub active: u64,
+}
+
+impl SessionCounts {
+    /// Those of a status; of one that is final nobody counts.
+    pub fn of(&self, status: SessionStatus) -> Option<u64> {
+        match status {
+            SessionStatus::Searching => Some(self.searching),
+            SessionStatus::PendingPayment => Some(self.pending_payment),
+            SessionStatus::Active => Some(self.active),
+            SessionStatus::Ended | SessionStatus::Expired | SessionStatus::Cancelled => None,
+        }
+    }
 }
 
 /// Rung by the store when another program (or another node) changed a mitra: a bell, never data.
@@ -167,6 +215,42 @@ pub trait Store: Send + Sync + 'static {
 
     /// Those of these sign-ins that are unknown, expired or revoked. At most 1,000.
     async fn invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError>;
+
+    /// A session in `searching`, and whether this call created it. A missing customer is created. The same id again gives the
+    /// session as it is now; with another customer it is [`StoreError::WrongState`]. Without an id one is chosen.
+    async fn create_session(
+        &self,
+        id: Option<SessionId>,
+        customer: CustomerId,
+    ) -> Result<(ChatSession, bool), StoreError>;
+
+    /// One session, or `None`.
+    async fn session(&self, id: SessionId) -> Result<Option<ChatSession>, StoreError>;
+
+    /// Does this to a session, in one transaction with its effects: the loads of the mitras concerned are counted anew, and
+    /// events recorded. A mitra who takes it must be online, active and have room at that moment, whoever else writes.
+    ///
+    /// # Errors
+    /// In this order: [`StoreError::UnknownSession`], [`StoreError::WrongState`], [`StoreError::UnknownMitra`],
+    /// [`StoreError::NotAvailable`], [`StoreError::CapacityExceeded`]. Nothing was written then.
+    async fn change_session(
+        &self,
+        id: SessionId,
+        action: &SessionAction,
+        cause: &Cause,
+    ) -> Result<SessionChange, StoreError>;
+
+    /// Expires up to `limit` sessions whose time has run out, the longest overdue first, each once however many nodes
+    /// ask. One that somebody is writing just now, or whose mitra, is left to the next call: no answer does not mean that
+    /// none is overdue; [`Self::next_expiry`] says so.
+    async fn expire_sessions(&self, limit: u32) -> Result<Vec<SessionChange>, StoreError>;
+
+    /// How long, from the store's now, until the next session's time runs out; zero when one is overdue, `None` when no
+    /// session has an end. One look at an index.
+    async fn next_expiry(&self) -> Result<Option<Duration>, StoreError>;
+
+    /// How many sessions are not over. Looks at these only, however many are.
+    async fn session_counts(&self) -> Result<SessionCounts, StoreError>;
 
     /// The newest events of a mitra, newest first.
     async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError>;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{Run, Sweep};
-use crate::presence::{Presence, Swept};
+use crate::presence::{Presence, Restraint, Swept};
 
 /// Takes silent mitras durably offline.
 pub struct AutoOffline(pub Arc<Presence>);
@@ -19,6 +19,13 @@ impl Sweep for AutoOffline {
     async fn run(&self) -> Run {
         match self.0.sweep_silent().await {
             Ok(Swept::Expired(expired)) => Run::Done(format!("{expired} taken offline")),
+            Ok(Swept::Restrained { expired, left, restraint, held_for }) => {
+                let why = match restraint {
+                    Restraint::Brake => "one sweep takes at most 15 % of those online",
+                    Restraint::Doubt => "fewer than half of those online beat, so heartbeats may be lost on their way",
+                };
+                Run::Done(format!("{expired} taken offline, {left} left: {why}; so for {} s", held_for.as_secs()))
+            }
             Ok(Swept::Skipped(why)) => Run::Skipped(why.to_owned()),
             Err(error) => Run::Failed(error.to_string()),
         }

@@ -83,6 +83,7 @@ struct Inner {
     reseed_drift: Counter,
     sweep_runs: Family<Two, Counter>,
     auto_offline: Counter,
+    auto_offline_left: Gauge,
     snapshots_published: Counter,
     snapshot_delivery_seconds: Histogram,
     pubsub_loop_lag_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
@@ -146,6 +147,11 @@ impl Metrics {
             reseed_drift: register(hadir, "reseed_drift", "Entries of the mirror that a reseed corrected"),
             sweep_runs: register(hadir, "sweep_runs", "Runs of the sweeps"),
             auto_offline: register(hadir, "auto_offline", "Mitras that this node took offline for silence"),
+            auto_offline_left: register(
+                hadir,
+                "auto_offline_left",
+                "Silent mitras that the last sweep of this node left, because it is held back",
+            ),
             snapshots_published: register(
                 hadir,
                 "snapshots_published",
@@ -260,6 +266,11 @@ impl Metrics {
         self.inner.auto_offline.inc_by(mitras);
     }
 
+    /// So many silent mitras were left by the last sweep, because it is held back.
+    pub fn set_auto_offline_left(&self, mitras: u64) {
+        self.inner.auto_offline_left.set(gauge_value(mitras));
+    }
+
     /// A snapshot was published.
     pub fn snapshot_published(&self) {
         self.inner.snapshots_published.inc();
@@ -292,9 +303,11 @@ impl Metrics {
         ] {
             self.inner.mitras.get_or_create(&[("state", state)]).set(gauge_value(count));
         }
-        for (status, count) in
-            [("active", counts.active_sessions), ("pending_payment", counts.pending_payment_sessions)]
-        {
+    }
+
+    /// Sessions that are not over, by status.
+    pub fn set_sessions(&self, counts: impl Iterator<Item = (&'static str, u64)>) {
+        for (status, count) in counts {
             self.inner.sessions.get_or_create(&[("status", status)]).set(gauge_value(count));
         }
     }
@@ -368,7 +381,8 @@ mod tests {
         metrics.snapshot_delivered(Duration::from_millis(4));
         metrics.set_pubsub_loop_lag(Duration::from_micros(1500));
         metrics.watch_skipped(3);
-        metrics.set_counts(&Counts { online: 50, suspect: 1, active_sessions: 6, ..Counts::default() });
+        metrics.set_counts(&Counts { online: 50, suspect: 1, ..Counts::default() });
+        metrics.set_sessions([("active", 6)].into_iter());
         let text = metrics.clone().render();
         for expected in [
             r#"hadir_sockets{role="mitra"} 1"#,

@@ -1,16 +1,20 @@
 //! How the program starts, refuses to start, and stops, as a person or a supervisor sees it.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     net::TcpListener,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
 };
 
+use hadir::store::postgres::SingleNode;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{eventually, postgres, valkey::free_port, world::SECRET};
+use crate::{
+    contract::store::settings,
+    support::{PATIENCE, eventually, postgres, valkey::free_port, world::SECRET},
+};
 
 fn hadir(folder: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hadir"));
@@ -28,10 +32,28 @@ struct Running(Child);
 
 impl Running {
     fn start(mut command: Command) -> (Self, Value) {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started");
+        command.stderr(Stdio::null());
+        Self::start_heard(command)
+    }
+
+    /// One whose log is read by [`Self::ended`].
+    fn start_heard(mut command: Command) -> (Self, Value) {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("started");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
         (Self(child), serde_json::from_str(&line).expect("one line of JSON"))
+    }
+
+    /// Waits for the end; how it ended and what it logged.
+    async fn ended(mut self) -> (ExitStatus, String) {
+        let ended = tokio::task::spawn_blocking(move || {
+            let mut log = String::new();
+            if let Some(mut stderr) = self.0.stderr.take() {
+                stderr.read_to_string(&mut log).expect("text");
+            }
+            (self.0.wait().expect("reaped"), log)
+        });
+        tokio::time::timeout(PATIENCE, ended).await.expect("ended in time").expect("waited")
     }
 
     fn signal(&self, signal: Signal) {
@@ -60,11 +82,7 @@ async fn with_nothing_configured_it_serves_and_its_printed_tokens_work() {
     assert_eq!(ask("internal_url", "/internal/counts", "dashboard").await, 200);
     assert_eq!(ask("internal_url", "/internal/mitras/available", "service").await, 200);
     server.signal(Signal::TERM);
-    let ended = tokio::task::spawn_blocking(move || {
-        let mut server = server;
-        server.0.wait().unwrap()
-    });
-    let ended = tokio::time::timeout(crate::support::PATIENCE, ended).await.expect("ended in time").unwrap();
+    let (ended, _) = server.ended().await;
     assert!(ended.success(), "exit code 0 after SIGTERM: {ended}");
 }
 
@@ -161,6 +179,26 @@ async fn a_postgres_that_is_away_is_waited_for_alive_and_not_ready() {
     assert_eq!(status("internal/counts").await, Some(503));
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "nobody is let in");
     assert!(waiting.0.try_wait().unwrap().is_none(), "still trying");
+}
+
+#[tokio::test]
+async fn a_lonely_node_whose_place_was_taken_says_so_and_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut postgres = postgres::dedicated();
+    let mut command = hadir(&folder);
+    command.env("DATABASE_URL", postgres.url("postgres")).env("AUTH_JWT_SECRET", SECRET);
+    command.stderr(Stdio::piped());
+    let (server, _) = Running::start_heard(command);
+    // While it sleeps the server restarts and somebody else is faster.
+    server.signal(Signal::STOP);
+    postgres.kill();
+    postgres.start();
+    let settings = settings(&postgres.url("postgres"), "public");
+    let _faster = eventually("another takes the lock", async || SingleNode::take(&settings).await.ok()).await;
+    server.signal(Signal::CONT);
+    let (status, said) = server.ended().await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("another Hadir runs on this database"), "{said}");
 }
 
 #[tokio::test]

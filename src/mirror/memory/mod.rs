@@ -4,6 +4,7 @@
 //! a count is told; this module puts both under one lock, that is never held across a wait. It is chosen by the
 //! composition root when no Valkey is configured, and then only one node may run.
 
+mod brake;
 mod publishing;
 mod roll;
 
@@ -18,15 +19,19 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
-use self::{publishing::Publishing, roll::Roll};
+use self::{
+    brake::{Brake, Census},
+    publishing::Publishing,
+    roll::Roll,
+};
 use crate::{
     domain::{
         AvailableMitra, AvailablePage, ControlMessage, Counts, Fence, MitraId, NodeId, NodeRecord, Snapshot, Source,
         StatusChange,
     },
     mirror::{
-        Applied, ApplyReport, Beat, BeatReport, Claimed, EVENT_QUEUE, Entry, HistoryPoint, Mirror, MirrorError,
-        MirrorEvent, MirrorSettings, NODE_LIFE, Pulse, Write,
+        Applied, ApplyReport, Beat, BeatReport, Caution, Claimed, Claims, EVENT_QUEUE, Entry, HistoryPoint, Mirror,
+        MirrorError, MirrorEvent, MirrorSettings, NODE_LIFE, Pulse, Restraint, Write,
     },
 };
 
@@ -36,6 +41,7 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 struct State {
     roll: Roll,
     publishing: Publishing,
+    brake: Brake,
     /// By node: when it was written, and what.
     nodes: BTreeMap<NodeId, (u64, NodeRecord)>,
 }
@@ -65,6 +71,7 @@ impl MemoryMirror {
         let state = State {
             roll: Roll::new(settings.suspect_after),
             publishing: Publishing::new(&settings),
+            brake: Brake::default(),
             nodes: BTreeMap::new(),
         };
         Self { clock, events, state: Mutex::new(state) }
@@ -166,9 +173,20 @@ impl Mirror for MemoryMirror {
         Ok(self.at_once(|state, now_ms| state.roll.count_silent(silent_for, now_ms)).0)
     }
 
-    async fn claim_silent(&self, silent_for: Duration, limit: u32) -> Result<Vec<Claimed>, MirrorError> {
-        let random = rand::random::<u32>() as usize;
-        Ok(self.at_once(|state, now_ms| state.roll.claim(silent_for, limit as usize, random, now_ms)).0)
+    async fn claim_silent(&self, silent_for: Duration, limit: u32, caution: &Caution) -> Result<Claims, MirrorError> {
+        let claims = self.at_once(|State { roll, brake, .. }, now_ms| {
+            let silent = roll.count_silent(silent_for, now_ms);
+            let census = Census { listed: roll.reachable() + roll.suspect(), fresh: roll.reachable(), silent };
+            let (room, restraint) = brake.judge(census, caution, now_ms);
+            let (limit, room) = (limit as usize, usize::try_from(room).unwrap_or(usize::MAX));
+            // In doubt even abandoned claims wait.
+            let limit = if matches!(restraint, Some((Restraint::Doubt, _))) { 0 } else { limit };
+            let claimed = roll.claim(silent_for, limit, room, now_ms);
+            let left = roll.count_silent(silent_for, now_ms);
+            brake.taken(silent - left);
+            Claims { claimed, left, restraint: restraint.filter(|_| left > 0) }
+        });
+        Ok(claims.0)
     }
 
     async fn unclaim(&self, claimed: &[Claimed]) -> Result<(), MirrorError> {

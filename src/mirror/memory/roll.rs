@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use rand::seq::IteratorRandom;
+
 use crate::{
     domain::{Fence, MitraId, MitraRow},
     mirror::{Applied, Beat, Claimed, Entry, Refusal, Refused},
@@ -272,16 +274,13 @@ impl Roll {
         self.silent_at(until_ms).count() as u64
     }
 
-    /// Takes silent ones out of the indexes; see [`crate::mirror::Mirror::claim_silent`].
-    pub fn claim(&mut self, silent_for: Duration, limit: usize, random: usize, now_ms: u64) -> Vec<Claimed> {
+    /// Takes silent ones out of the indexes, at most `limit` with those that were claimed and abandoned, at most `room`
+    /// without; see [`crate::mirror::Mirror::claim_silent`].
+    pub fn claim(&mut self, silent_for: Duration, limit: usize, room: usize, now_ms: u64) -> Vec<Claimed> {
         let Some(until_ms) = now_ms.checked_sub(silent_for.as_millis() as u64) else { return Vec::new() };
         let abandoned = self.claimed.range(..=(self.fresh_from(now_ms), MitraId(uuid::Uuid::max())));
         let mut chosen: Vec<MitraId> = abandoned.map(|(_, id)| *id).take(limit).collect();
-        let mut silent: Vec<MitraId> = self.silent_at(until_ms).collect();
-        let start = random.checked_rem(silent.len()).unwrap_or(0);
-        silent.rotate_left(start);
-        silent.truncate(limit - chosen.len());
-        chosen.append(&mut silent);
+        chosen.extend(self.silent_at(until_ms).sample(&mut rand::rng(), room.min(limit - chosen.len())));
 
         let mut claimed = Vec::with_capacity(chosen.len());
         for id in chosen {

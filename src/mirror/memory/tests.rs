@@ -116,7 +116,7 @@ async fn a_claim_is_put_back_only_if_nothing_newer_was_applied() {
     bench.apply(row(1, 1)).await;
     bench.apply(row(2, 2)).await;
     bench.pass(90_000);
-    let claimed = bench.mirror.claim_silent(Duration::from_secs(90), 10).await.unwrap();
+    let claimed = bench.mirror.claim_silent(Duration::from_secs(90), 10, &Caution::NONE).await.unwrap().claimed;
     assert_eq!(claimed.len(), 2);
     bench.apply(MitraRow { online: false, ..row(2, 3) }).await;
     bench.mirror.unclaim(&claimed).await.unwrap();

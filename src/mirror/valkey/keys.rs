@@ -17,6 +17,7 @@
 //! | `hadir:history` | LIST | points of the last hour, JSON, oldest first |
 //! | `hadir:mitras` | HASH | id to its record: state, online epoch, fence, sessions, capacity (see `scripts/prelude.lua`) |
 //! | `hadir:claimed` | ZSET | id by time of its claim as silent, until the truth decided |
+//! | `hadir:sweep` | HASH | what the present sweep may still take, and since when sweeps have been held back |
 //! | `hadir:nodes` | HASH | node to `<written at, ms>:<record, JSON>` |
 //!
 //! | channel | message |
@@ -35,6 +36,8 @@ pub(super) const FIXED: usize = 10;
 pub(super) struct Keys {
     prefix: String,
     fixed: [Key; FIXED],
+    /// The score of caution among sweeps.
+    pub caution: Key,
     /// The nodes' records.
     pub nodes: Key,
     /// The newest availability frame.
@@ -70,6 +73,7 @@ impl Keys {
                 key("mitras:liveness"),
                 key("mitras:available"),
             ],
+            caution: key("hadir:sweep"),
             nodes: key("hadir:nodes"),
             snapshot: key("availability:snapshot"),
             deactivated: key("mitras:deactivated"),

@@ -38,8 +38,8 @@ use crate::{
         StatusChange,
     },
     mirror::{
-        Applied, ApplyReport, BATCH, Beat, BeatReport, Claimed, EVENT_QUEUE, Entry, HistoryPoint, Mirror, MirrorError,
-        MirrorEvent, MirrorSettings, NODE_LIFE, Pulse, Refusal, Refused, Write,
+        Applied, ApplyReport, BATCH, Beat, BeatReport, Caution, Claimed, Claims, EVENT_QUEUE, Entry, HistoryPoint,
+        Mirror, MirrorError, MirrorEvent, MirrorSettings, NODE_LIFE, Pulse, Refusal, Refused, Restraint, Write,
     },
 };
 
@@ -373,15 +373,24 @@ impl Mirror for ValkeyMirror {
         Ok(self.silent(silent_for, 0).await?.0)
     }
 
-    async fn claim_silent(&self, silent_for: Duration, limit: u32) -> Result<Vec<Claimed>, MirrorError> {
+    async fn claim_silent(&self, silent_for: Duration, limit: u32, caution: &Caution) -> Result<Claims, MirrorError> {
+        // Also without candidates: that a restraint has ended is part of the score.
         let (_, candidates) = self.silent(silent_for, limit.min(BATCH as u32)).await?;
-        if candidates.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut arguments = self.arguments(1 + candidates.len());
-        arguments.push(Value::Integer(millis(silent_for)));
+        let mut arguments = self.arguments(6 + candidates.len());
+        arguments.extend(
+            [
+                millis(silent_for),
+                millis(caution.sweep),
+                caution.share_percent.into(),
+                caution.at_least.into(),
+                caution.doubted_from.into(),
+                millis(caution.release_after),
+            ]
+            .map(Value::Integer),
+        );
         arguments.extend(candidates.iter().map(|id| Value::from(id.to_string())));
-        let keys = self.keys_of(candidates.into_iter());
+        let mut keys = self.keys_of(candidates.into_iter());
+        keys.insert(keys::FIXED, self.keys.caution.clone());
         let mut reply = self.run(&catalog::CLAIM, keys, arguments).await?;
         reply.pulse()?;
         let mut words = reply.list()?;
@@ -390,7 +399,14 @@ impl Mirror for ValkeyMirror {
             let (id, online_epoch, last_ms) = (words.id()?, words.number()?, words.number()?);
             claimed.extend(id.map(|id| Claimed { id, online_epoch, last_ms }));
         }
-        Ok(claimed)
+        let left = reply.number()?;
+        let restraint = match reply.text()?.as_str() {
+            "brake" => Some(Restraint::Brake),
+            "doubt" => Some(Restraint::Doubt),
+            _ => None,
+        };
+        let held_for = Duration::from_millis(reply.number()?);
+        Ok(Claims { claimed, left, restraint: restraint.map(|restraint| (restraint, held_for)) })
     }
 
     async fn unclaim(&self, claimed: &[Claimed]) -> Result<(), MirrorError> {

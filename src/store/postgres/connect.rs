@@ -7,13 +7,15 @@ use sqlx::{
     migrate::MigrateError,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{PostgresStore, session::explain_start};
 use crate::store::StoreError;
 
 /// Kind of our advisory lock on a schema; any number that nobody else uses.
 const MIGRATION_LOCK: i32 = 0x68_61_64_01;
+/// Between two attempts to take it.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where Postgres is and how long it may take.
 #[derive(Clone)]
@@ -102,11 +104,15 @@ pub async fn migrate(settings: &PostgresSettings, new_generation: bool) -> Resul
     let work = async {
         // Whoever comes second waits for the first, however long its rows are locked.
         sqlx::query("SET lock_timeout = 0").execute(&mut connection).await?;
-        sqlx::query("SELECT pg_advisory_lock($1, hashtext($2))")
+        // Asked again and again: one that waited in a statement would be waited for by CREATE INDEX CONCURRENTLY.
+        while !sqlx::query_scalar("SELECT pg_try_advisory_lock($1, hashtext($2))")
             .bind(MIGRATION_LOCK)
             .bind(&settings.schema)
-            .execute(&mut connection)
-            .await?;
+            .fetch_one(&mut connection)
+            .await?
+        {
+            sleep(LOCK_PAUSE).await;
+        }
         // Asked first: creating one that exists needs a right that a careful operator does not give.
         let exists: bool = sqlx::query_scalar("SELECT count(*) > 0 FROM pg_namespace WHERE nspname = $1")
             .bind(&settings.schema)

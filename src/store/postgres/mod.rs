@@ -7,6 +7,7 @@ mod bells;
 mod connect;
 mod reads;
 mod session;
+mod sessions;
 mod single_node;
 
 use std::{
@@ -25,8 +26,14 @@ pub use connect::{PostgresSettings, migrate};
 use session::{Query, explain};
 pub use single_node::SingleNode;
 
-use super::{AuthSession, Bell, MitraProfile, MitraQuery, Store, StoreError, Transition, milliseconds};
-use crate::domain::{AvailablePage, Cause, Counts, Fence, MitraId, MitraRow, PresenceEvent, Source};
+use super::{
+    AuthSession, Bell, MitraProfile, MitraQuery, SessionChange, SessionCounts, Store, StoreError, Transition,
+    milliseconds,
+};
+use crate::domain::{
+    AvailablePage, Cause, ChatSession, Counts, CustomerId, Fence, MitraId, MitraRow, PresenceEvent, SessionAction,
+    SessionId, Source,
+};
 
 /// Heartbeats of rows that another transaction holds are tried again this often, after this pause.
 const BUSY_ATTEMPTS: u32 = 10;
@@ -233,6 +240,39 @@ impl Store for PostgresStore {
 
     async fn invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
         self.read_invalid_sign_ins(ids).await
+    }
+
+    async fn create_session(
+        &self,
+        id: Option<SessionId>,
+        customer: CustomerId,
+    ) -> Result<(ChatSession, bool), StoreError> {
+        self.write_session(id, customer).await
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<ChatSession>, StoreError> {
+        self.read_session(id).await
+    }
+
+    async fn change_session(
+        &self,
+        id: SessionId,
+        action: &SessionAction,
+        cause: &Cause,
+    ) -> Result<SessionChange, StoreError> {
+        self.write_session_change(id, action, cause).await
+    }
+
+    async fn expire_sessions(&self, limit: u32) -> Result<Vec<SessionChange>, StoreError> {
+        self.write_expired_sessions(limit).await
+    }
+
+    async fn next_expiry(&self) -> Result<Option<Duration>, StoreError> {
+        self.read_next_expiry().await
+    }
+
+    async fn session_counts(&self) -> Result<SessionCounts, StoreError> {
+        self.read_session_counts().await
     }
 
     async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError> {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{PostgresStore, explain, mitra_row, select_mitras};
 use crate::{
-    domain::{AvailableMitra, AvailablePage, Counts, MitraId, PresenceEvent, SubjectId},
+    domain::{AvailableMitra, AvailablePage, Counts, MitraId, PresenceEvent, SessionId, SubjectId},
     store::{AuthSession, DurableState, MitraProfile, MitraQuery, StoreError, milliseconds},
 };
 
@@ -106,7 +106,7 @@ impl PostgresStore {
     }
 
     pub(super) async fn read_events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError> {
-        let sql = "SELECT kind, reason, actor, at FROM presence_events WHERE mitra_id = $1 ORDER BY id DESC LIMIT $2";
+        let sql = "SELECT kind, reason, actor, at, session_id FROM presence_events WHERE mitra_id = $1 ORDER BY id DESC LIMIT $2";
         let query = sqlx::query(sql).bind(id.0).bind(i64::from(limit));
         let rows = self.ask(query).await?;
         rows.iter()
@@ -116,6 +116,7 @@ impl PostgresStore {
                     reason: row.try_get("reason")?,
                     actor: row.try_get("actor")?,
                     at: row.try_get("at")?,
+                    session_id: row.try_get::<Option<Uuid>, _>("session_id")?.map(SessionId),
                 })
             })
             .collect::<Result<_, _>>()

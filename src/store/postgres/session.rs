@@ -98,7 +98,9 @@ pub(super) fn explain_start(error: sqlx::Error) -> StoreError {
             "42501" | "3F000" => {
                 "give the user of DATABASE_URL the rights to change the schema, or a schema of its own"
             }
-            code if code.starts_with("42") => "HADIR_DB_SCHEMA holds other tables than Hadir's: name an empty schema",
+            code if code.starts_with("42") => {
+                "HADIR_DB_SCHEMA holds other tables than Hadir's: adapt them, or name an empty schema"
+            }
             _ => return explain(error),
         };
         return StoreError::Invalid(format!("Postgres says: {}; {what}", refused.message()));

@@ -23,8 +23,14 @@ use sqlx::{
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{AuthSession, Bell, MitraProfile, MitraQuery, Store, StoreError, Transition, broken_rule};
-use crate::domain::{AvailablePage, Cause, Counts, Fence, MitraId, MitraRow, PresenceEvent, Source};
+use super::{
+    AuthSession, Bell, MitraProfile, MitraQuery, SessionChange, SessionCounts, Store, StoreError, Transition,
+    broken_rule,
+};
+use crate::domain::{
+    AvailablePage, Cause, ChatSession, Counts, CustomerId, Fence, MitraId, MitraRow, PresenceEvent, SessionAction,
+    SessionId, Source,
+};
 
 /// Connections that read beside the one that writes.
 const READERS: u32 = 4;
@@ -156,6 +162,7 @@ macro_rules! select_mitras {
 }
 
 mod reads;
+mod sessions;
 mod writes;
 
 fn id_column(row: &SqliteRow, column: &str) -> Result<MitraId, sqlx::Error> {
@@ -260,6 +267,39 @@ impl Store for SqliteStore {
 
     async fn invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
         self.read_invalid_sign_ins(ids).await
+    }
+
+    async fn create_session(
+        &self,
+        id: Option<SessionId>,
+        customer: CustomerId,
+    ) -> Result<(ChatSession, bool), StoreError> {
+        self.write_session(id, customer).await
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<ChatSession>, StoreError> {
+        self.read_session(id).await
+    }
+
+    async fn change_session(
+        &self,
+        id: SessionId,
+        action: &SessionAction,
+        cause: &Cause,
+    ) -> Result<SessionChange, StoreError> {
+        self.write_session_change(id, action, cause).await
+    }
+
+    async fn expire_sessions(&self, limit: u32) -> Result<Vec<SessionChange>, StoreError> {
+        self.write_expired_sessions(limit).await
+    }
+
+    async fn next_expiry(&self) -> Result<Option<Duration>, StoreError> {
+        self.read_next_expiry().await
+    }
+
+    async fn session_counts(&self) -> Result<SessionCounts, StoreError> {
+        self.read_session_counts().await
     }
 
     async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError> {

@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{SqliteStore, json_ids, mitra_row};
+use super::{SqliteStore, id_column, json_ids, mitra_row};
 use crate::{
-    domain::{AvailableMitra, AvailablePage, Counts, MitraId, MitraRow, PresenceEvent, SubjectId},
+    domain::{AvailableMitra, AvailablePage, Counts, MitraId, MitraRow, PresenceEvent, SessionId, SubjectId},
     store::{AuthSession, DurableState, MitraProfile, MitraQuery, StoreError, milliseconds},
 };
 
@@ -130,15 +130,17 @@ impl SqliteStore {
     }
 
     pub(super) async fn read_events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError> {
-        let sql = "SELECT kind, reason, actor, at FROM presence_events WHERE mitra_id = ?1 ORDER BY id DESC LIMIT ?2";
+        let sql = "SELECT kind, reason, actor, at, session_id FROM presence_events WHERE mitra_id = ?1 ORDER BY id DESC LIMIT ?2";
         let rows = self.within(sqlx::query(sql).bind(id.to_string()).bind(limit).fetch_all(&self.readers)).await?;
         rows.iter()
             .map(|row| {
+                let session: Option<&str> = row.try_get("session_id")?;
                 Ok(PresenceEvent {
                     kind: row.try_get("kind")?,
                     reason: row.try_get("reason")?,
                     actor: row.try_get("actor")?,
                     at: DateTime::<Utc>::from_timestamp_millis(row.try_get("at")?).unwrap_or_default(),
+                    session_id: session.map(|_| id_column(row, "session_id")).transpose()?.map(|id| SessionId(id.0)),
                 })
             })
             .collect::<Result<_, _>>()
@@ -152,7 +154,7 @@ impl SqliteStore {
         let row = self.within(sqlx::query(sql).bind(id.to_string()).fetch_optional(&self.readers)).await?;
         row.map(|row| {
             Ok(AuthSession {
-                subject: SubjectId(super::id_column(&row, "subject_id")?.0),
+                subject: SubjectId(id_column(&row, "subject_id")?.0),
                 role: row.try_get("role")?,
                 valid: row.try_get("valid")?,
             })

@@ -10,10 +10,10 @@ use crate::{
     store::{StoreError, Transition, milliseconds},
 };
 
-type Tx = Transaction<'static, Sqlite>;
+pub(super) type Tx = Transaction<'static, Sqlite>;
 
 impl SqliteStore {
-    async fn begin(&self, cause: &Cause) -> Result<Tx, sqlx::Error> {
+    pub(super) async fn begin(&self, cause: &Cause) -> Result<Tx, sqlx::Error> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let sql = "UPDATE hadir_meta SET actor = ?1, reason = nullif(?2, '')";
         sqlx::query(sql).bind(cause.actor.as_str()).bind(&cause.reason).execute(&mut *tx).await?;
@@ -21,12 +21,12 @@ impl SqliteStore {
     }
 
     /// Plain SQL by a person at the file is recorded as such.
-    async fn commit(mut tx: Tx) -> Result<(), sqlx::Error> {
+    pub(super) async fn commit(mut tx: Tx) -> Result<(), sqlx::Error> {
         sqlx::query("UPDATE hadir_meta SET actor = 'sql', reason = NULL").execute(&mut *tx).await?;
         tx.commit().await
     }
 
-    async fn row_in(&self, tx: &mut Tx, id: MitraId) -> Result<Option<MitraRow>, sqlx::Error> {
+    pub(super) async fn row_in(&self, tx: &mut Tx, id: MitraId) -> Result<Option<MitraRow>, sqlx::Error> {
         let sql = select_mitras!("WHERE m.id = ?2");
         let query = sqlx::query(sql).bind(self.settings.default_max_sessions).bind(id.to_string());
         query.fetch_optional(&mut **tx).await?.map(|row| mitra_row(&row)).transpose()

@@ -4,6 +4,7 @@
 mod agreement;
 mod applying;
 mod beating;
+mod caution;
 mod claiming;
 mod publishing;
 mod reading;
@@ -18,7 +19,7 @@ use std::{
 use hadir::{
     domain::{ControlMessage, Counts, Fence, MitraId, MitraRow, NodeId, Snapshot, StatusReason},
     mirror::{
-        Applied, Beat, Mirror, MirrorEvent, MirrorSettings, Write,
+        Applied, Beat, Caution, Claimed, Mirror, MirrorEvent, MirrorSettings, Write,
         memory::MemoryMirror,
         valkey::{ValkeyMirror, ValkeySettings},
     },
@@ -59,6 +60,18 @@ pub enum Kind {
 pub struct Bench {
     pub mirror: Arc<dyn Mirror>,
     _server: Option<Server>,
+}
+
+impl Bench {
+    /// Takes whoever is silent.
+    pub async fn claimed(&self, silent_for: Duration, limit: u32) -> Vec<Claimed> {
+        claimed(&*self.mirror, silent_for, limit).await
+    }
+}
+
+/// Takes whoever is silent.
+pub async fn claimed(mirror: &dyn Mirror, silent_for: Duration, limit: u32) -> Vec<Claimed> {
+    mirror.claim_silent(silent_for, limit, &Caution::NONE).await.expect("claimed").claimed
 }
 
 impl std::ops::Deref for Bench {

@@ -1,4 +1,4 @@
 //! What every implementation of a trait must do, whatever is behind it.
 
 mod mirror;
-mod store;
+pub mod store;

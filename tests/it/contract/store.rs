@@ -5,10 +5,12 @@
 mod bells;
 mod commands;
 mod faults;
+mod following;
 mod heartbeats;
 mod migrations;
 mod reading;
 mod record;
+mod sessions;
 mod silence;
 mod single_node;
 mod sql;
@@ -115,7 +117,7 @@ fn sqlite_settings(folder: &TempDir) -> SqliteSettings {
 }
 
 /// Patient, because a test run is a busy machine; tests of deadlines set their own.
-fn settings(url: &str, schema: &str) -> PostgresSettings {
+pub fn settings(url: &str, schema: &str) -> PostgresSettings {
     PostgresSettings {
         url: url.to_owned(),
         schema: schema.to_owned(),

@@ -1,10 +1,13 @@
 //! Auto-offline and the other sweeps.
 
+use std::time::Duration;
+
 use hadir::{
-    domain::{Actor, Mode, Role},
-    presence::Swept,
+    domain::{Actor, MitraId, Mode, Role},
+    presence::{Restraint, Swept},
 };
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::in_agreement;
 use crate::support::{World, eventually, on_both, on_cluster, proxy::Traffic};
@@ -17,13 +20,21 @@ on_both!(
     sweeps_run_at_their_own_pace,
 );
 
-on_cluster!(nobody_is_taken_offline_while_valkey_is_away, two_nodes_that_sweep_at_once_record_one_event_each);
+on_cluster!(
+    nobody_is_taken_offline_while_valkey_is_away,
+    nobody_is_taken_offline_soon_after_postgres_failed,
+    nobody_is_taken_offline_while_most_of_a_fleet_is_silent,
+    one_sweep_takes_no_more_than_its_share,
+    five_nodes_that_sweep_at_once_record_one_event_each,
+);
 
 const HASTY: [(&str, &str); 3] = [
     ("HEARTBEAT_INTERVAL_SECONDS", "0.2"),
     ("HEARTBEAT_SUSPECT_SECONDS", "0.8"),
     ("MITRA_OFFLINE_AFTER_SECONDS", "1.2"),
 ];
+/// A sweep takes whoever is silent.
+const UNRESTRAINED: (&str, &str) = ("HADIR_SWEEP_RELEASE_SECONDS", "0");
 
 async fn a_silent_mitra_is_taken_offline_once_and_may_come_back(world: World) {
     let node = world.node_with(&HASTY).await;
@@ -52,7 +63,7 @@ async fn a_fresh_mitra_is_left_alone(world: World) {
         socket.is_alive().await;
         node.flushed().await;
         node.presence().sweep_silent().await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(in_agreement(&world, &node, fresh.id).await.online);
 }
@@ -81,29 +92,93 @@ async fn nobody_is_taken_offline_while_valkey_is_away(world: World) {
     assert!(node.store().mitra(mitra.id).await.unwrap().unwrap().online);
 }
 
-async fn two_nodes_that_sweep_at_once_record_one_event_each(world: World) {
-    let nodes = [world.node_with(&HASTY).await, world.node_with(&HASTY).await];
-    let mut mitras = Vec::new();
-    for _ in 0..30 {
-        mitras.push(nodes[0].online_mitra().await);
+/// Mitras that went online by one statement, in the order of their ids.
+async fn online_by_sql(world: &World, mitras: i32) -> Vec<MitraId> {
+    sqlx::query("INSERT INTO mitras (id) SELECT gen_random_uuid() FROM generate_series(1, $1)")
+        .bind(mitras)
+        .execute(world.sql())
+        .await
+        .unwrap();
+    sqlx::query("UPDATE mitra_status SET is_online = true").execute(world.sql()).await.unwrap();
+    let ids: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM mitras ORDER BY id").fetch_all(world.sql()).await.unwrap();
+    ids.into_iter().map(MitraId).collect()
+}
+
+async fn offline_events_of_the_sweep(world: &World) -> (i64, i64) {
+    sqlx::query_as("SELECT count(*), count(DISTINCT mitra_id) FROM presence_events WHERE actor = $1")
+        .bind(Actor::Sweep.as_str())
+        .fetch_one(world.sql())
+        .await
+        .unwrap()
+}
+
+async fn five_nodes_that_sweep_at_once_record_one_event_each(world: World) {
+    const MITRAS: i32 = 2_000;
+    let ids = online_by_sql(&world, MITRAS).await;
+    let settings: Vec<_> = HASTY.into_iter().chain([UNRESTRAINED]).collect();
+    let mut nodes = Vec::new();
+    for _ in 0..5 {
+        nodes.push(world.node_with(&settings).await);
     }
     eventually("all are offline", async || {
-        let swept = tokio::join!(nodes[0].presence().sweep_silent(), nodes[1].presence().sweep_silent());
-        swept.0.unwrap();
-        swept.1.unwrap();
-        (nodes[0].store().counts(std::time::Duration::MAX / 4).await.unwrap().online == 0).then_some(())
+        // One that failed has put back what it could; another run comes to it.
+        let _swept = futures_util::future::join_all(nodes.iter().map(|node| node.presence().sweep_silent())).await;
+        (nodes[0].store().counts(Duration::from_secs(3_600)).await.unwrap().online == 0).then_some(())
     })
     .await;
-    let (events, rows): (i64, i64) =
-        sqlx::query_as("SELECT count(*), count(DISTINCT mitra_id) FROM presence_events WHERE actor = $1")
-            .bind(Actor::Sweep.as_str())
-            .fetch_one(world.sql())
-            .await
-            .unwrap();
-    assert_eq!((events, rows), (30, 30));
-    for mitra in &mitras {
-        in_agreement(&world, &nodes[1], mitra.id).await;
+    let all = i64::from(MITRAS);
+    assert_eq!(offline_events_of_the_sweep(&world).await, (all, all));
+    for id in ids.iter().step_by(500) {
+        in_agreement(&world, &nodes[1], *id).await;
     }
+}
+
+async fn one_sweep_takes_no_more_than_its_share(world: World) {
+    let ids = online_by_sql(&world, 5_000).await;
+    let node = world.node_with(&HASTY).await;
+    let (alive, hub) = (&ids[1_000..], node.presence().hub());
+    let swept = eventually("a sweep", async || {
+        for id in alive {
+            hub.beat_detached(*id, 1, hub.now_ms());
+        }
+        node.flushed().await;
+        let swept = node.presence().sweep_silent().await.unwrap();
+        (!matches!(swept, Swept::Skipped(_) | Swept::Expired(0))).then_some(swept)
+    })
+    .await;
+    let Swept::Restrained { expired, left, restraint, .. } = swept else { panic!("{swept:?}") };
+    assert_eq!((expired, left, restraint), (750, 250, Restraint::Brake));
+    assert_eq!(offline_events_of_the_sweep(&world).await, (750, 750));
+    assert!(node.get("/metrics", "").await.text.contains("hadir_auto_offline_left 250"));
+}
+
+async fn nobody_is_taken_offline_while_most_of_a_fleet_is_silent(world: World) {
+    let ids = online_by_sql(&world, 30).await;
+    let node = world.node_with(&HASTY).await;
+    let swept = eventually("a verdict", async || {
+        let swept = node.presence().sweep_silent().await.unwrap();
+        (!matches!(swept, Swept::Skipped(_) | Swept::Expired(0))).then_some(swept)
+    })
+    .await;
+    let Swept::Restrained { expired, left, restraint, .. } = swept else { panic!("{swept:?}") };
+    assert_eq!((expired, left, restraint), (0, ids.len() as u64, Restraint::Doubt));
+    assert_eq!(offline_events_of_the_sweep(&world).await, (0, 0));
+}
+
+async fn nobody_is_taken_offline_soon_after_postgres_failed(world: World) {
+    let node = world.node_with(&HASTY).await;
+    let mitra = node.online_mitra().await;
+    eventually("evidence", async || {
+        (!matches!(node.presence().sweep_silent().await.unwrap(), Swept::Skipped(_))).then_some(())
+    })
+    .await;
+    node.presence().go_online(mitra.id, Actor::Mitra).await.unwrap();
+    node.store_traffic(Traffic::Cut);
+    eventually("noticed", async || node.presence().status(mitra.id).await.is_err().then_some(())).await;
+    node.store_traffic(Traffic::Flows);
+    eventually("back", async || node.presence().status(mitra.id).await.ok()).await;
+    let swept = node.presence().sweep_silent().await.unwrap();
+    assert!(matches!(swept, Swept::Skipped(why) if why.contains("store")), "{swept:?}");
 }
 
 fn named<'a>(sweeps: &'a Value, name: &str) -> &'a Value {
@@ -121,9 +196,9 @@ async fn sweeps_report_their_last_run_and_can_be_paused(world: World) {
     assert!(named(&paused.json(), "reseed")["paused_until"].is_string());
     let runs = async || named(&status().await, "reseed")["runs"].as_u64().unwrap();
     // One that was under way may still end.
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
     let at_rest = runs().await;
-    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
     assert_eq!(runs().await, at_rest);
     let resumed = node.post("/internal/sweeps/reseed/resume", &dashboard, json!({})).await;
     assert!(named(&resumed.json(), "reseed")["paused_until"].is_null());

@@ -174,7 +174,11 @@ impl Server {
     /// Starts again on the same port, with the same data.
     pub fn start(&mut self) {
         assert!(self.postmaster.is_none(), "it runs");
-        assert!(self.launch(), "the private server does not start again: {}", self.log());
+        // What was killed takes a moment to be gone, and a new postmaster refuses to start before.
+        let began = Instant::now();
+        while !self.launch() {
+            assert!(began.elapsed() < PATIENCE, "the private server does not start again: {}", self.log());
+        }
     }
 
     /// As by `kill -9` of the postmaster; its children notice and end.

@@ -1,12 +1,50 @@
--- Takes silent mitras out of sets, indexes and heartbeat keys; the record stays and says so. Each one's exact score is
--- looked at again here. KEYS per id: heartbeat, capacity. ARGV: silent_ms; ids.
--- Answers {pulse, claimed}; three words per claimed id: id, online_epoch, last heartbeat ms.
+-- Takes silent mitras out of sets, indexes and heartbeat keys, as many as caution allows; the record stays and says so.
+-- Each one's exact score is looked at again here.
+-- KEYS: the score of caution; per id: heartbeat, capacity.
+-- ARGV: silent_ms, then caution: sweep in ms, share in percent, at least, doubted from, release after in ms; ids.
+-- Answers {pulse, claimed, silent ones left, '' or 'brake' or 'doubt', for how long in ms}; three words per claimed id: id,
+-- online_epoch, last heartbeat ms.
+local K_CAUTION = KEYS[FIXED_KEYS + 1]
+local OWN_KEYS, OWN_ARGS = FIXED_KEYS + 1, FIXED_ARGS + 6
 local until_ms = now - tonumber(ARGV[FIXED_ARGS + 1])
+local sweep_ms, share_percent = tonumber(ARGV[FIXED_ARGS + 2]), tonumber(ARGV[FIXED_ARGS + 3])
+local at_least, doubted_from = tonumber(ARGV[FIXED_ARGS + 4]), tonumber(ARGV[FIXED_ARGS + 5])
+local release_ms = tonumber(ARGV[FIXED_ARGS + 6])
+
+local listed = call('ZCARD', K_LIVENESS)
+local fresh = call('ZCOUNT', K_LIVENESS, fresh_from, '+inf')
+local silent = call('ZCOUNT', K_LIVENESS, '-inf', until_ms)
+local score = call('HMGET', K_CAUTION, 'began_ms', 'room', 'braked_ms', 'doubted_ms')
+local began_ms, room = score[1], tonumber(score[2]) or 0
+
+-- Since when something has held; false as soon as it does not. A beginning that is still to come can only be left over
+-- from before the clock was set back.
+local function since(known_ms, holds)
+  known_ms = tonumber(known_ms)
+  return holds and math.min(known_ms or now, now)
+end
+
+local braked_ms, restraint = false, ''
+local doubted_ms = since(score[4], listed >= doubted_from and fresh * 2 < listed)
+if doubted_ms and now - doubted_ms < release_ms then
+  restraint = 'doubt'
+else
+  if elapsed(began_ms) >= sweep_ms then
+    began_ms, room = now_text, math.max(at_least, math.ceil(listed * share_percent / 100))
+  end
+  braked_ms = since(score[3], silent > room)
+  if braked_ms and now - braked_ms < release_ms then
+    restraint = 'brake'
+  elseif braked_ms then
+    room = silent
+  end
+end
+
 touched = true
 local claimed = {}
-for position = 1, #ARGV - FIXED_ARGS - 1 do
-  local id = ARGV[FIXED_ARGS + 1 + position]
-  local heartbeat_key, capacity_key = KEYS[FIXED_KEYS + position * 2 - 1], KEYS[FIXED_KEYS + position * 2]
+for position = 1, restraint == 'doubt' and 0 or #ARGV - OWN_ARGS do
+  local id = ARGV[OWN_ARGS + position]
+  local heartbeat_key, capacity_key = KEYS[OWN_KEYS + position * 2 - 1], KEYS[OWN_KEYS + position * 2]
   local record = call('HGET', K_MITRAS, id)
   local state, online_epoch, generation, revision, sessions, max_sessions, last_ms
   if record then
@@ -15,7 +53,8 @@ for position = 1, #ARGV - FIXED_ARGS - 1 do
 
   if state == 'o' then
     local score = tonumber(call('ZSCORE', K_LIVENESS, id))
-    if score and score <= until_ms then
+    if score and score <= until_ms and room > 0 then
+      room = room - 1
       call('SREM', K_ONLINE, id)
       call('ZREM', K_LIVENESS, id)
       call('ZREM', K_AVAILABLE, id)
@@ -44,4 +83,12 @@ for position = 1, #ARGV - FIXED_ARGS - 1 do
     call('ZREM', K_CLAIMED, id)
   end
 end
-return { pulse(), claimed }
+
+-- Forgotten when nobody sweeps any more.
+call('HSET', K_CAUTION, 'began_ms', began_ms or '', 'room', whole(room),
+  'braked_ms', braked_ms and whole(braked_ms) or '', 'doubted_ms', doubted_ms and whole(doubted_ms) or '')
+call('PEXPIRE', K_CAUTION, whole(10 * sweep_ms + release_ms))
+
+local left = call('ZCOUNT', K_LIVENESS, '-inf', until_ms)
+local held_since = restraint == 'doubt' and doubted_ms or braked_ms
+return { pulse(), claimed, left, left > 0 and restraint or '', whole(held_since and now - held_since or 0) }

@@ -1,5 +1,5 @@
--- Those who have been silent for at least `silent_ms`, up to `limit` of them from a random one on; before them those
--- whose claim was abandoned (its node died, or the answer was lost). Changes nothing.
+-- Those who have been silent for at least `silent_ms`, up to `limit` of them, drawn at random and in random order; before
+-- them those whose claim was abandoned (its node died, or the answer was lost). Changes nothing.
 -- ARGV: silent_ms, limit, random number. Answers {total silent, ids}.
 local until_ms = now - tonumber(ARGV[FIXED_ARGS + 1])
 local limit, random = tonumber(ARGV[FIXED_ARGS + 2]), tonumber(ARGV[FIXED_ARGS + 3])
@@ -10,17 +10,14 @@ end
 
 local ids = call('ZRANGEBYSCORE', K_CLAIMED, '-inf', fresh_from, 'LIMIT', 0, limit)
 local wanted = math.min(limit - #ids, total)
-if wanted > 0 then
-  -- Sorted by heartbeat, so the silent ones are the first `total`.
-  local start = random % total
-  local until_end = math.min(wanted, total - start)
-  for _, id in ipairs(call('ZRANGE', K_LIVENESS, start, start + until_end - 1)) do
-    ids[#ids + 1] = id
-  end
-  if wanted > until_end then
-    for _, id in ipairs(call('ZRANGE', K_LIVENESS, 0, wanted - until_end - 1)) do
-      ids[#ids + 1] = id
-    end
-  end
+-- Sorted by heartbeat, so the silent ones are the first `total`. Distinct ranks of them: the first steps of a shuffle
+-- (Fisher and Yates) of which only what was moved is written down.
+math.randomseed(random % 2147483647)
+local moved = {}
+for step = 0, wanted - 1 do
+  local drawn = math.random(step, total - 1)
+  local rank = moved[drawn] or drawn
+  moved[drawn] = moved[step] or step
+  ids[#ids + 1] = call('ZRANGE', K_LIVENESS, rank, rank)[1]
 end
 return { total, ids }

@@ -37,7 +37,7 @@ async fn the_silent_are_claimed_and_the_fresh_are_not(kind: Kind) {
     let bench = with_silent(kind, 3).await;
     bench.apply(&[write(row(10, 1)), aged(row(11, 1), Duration::from_secs(70))]).await.unwrap();
     assert_eq!(bench.count_silent(Duration::from_secs(80)).await.unwrap(), 3);
-    let claimed = bench.claim_silent(Duration::from_secs(80), 10).await.unwrap();
+    let claimed = bench.claimed(Duration::from_secs(80), 10).await;
     let ids: BTreeSet<_> = claimed.iter().map(|claim| claim.id).collect();
     assert_eq!(ids, BTreeSet::from([id(0), id(1), id(2)]));
     let now_ms = bench.now_ms().await;
@@ -45,14 +45,14 @@ async fn the_silent_are_claimed_and_the_fresh_are_not(kind: Kind) {
     let counts = bench.counted().await;
     assert_eq!((counts.online, counts.suspect, counts.reachable), (2, 1, 1));
     assert_eq!(bench.count_silent(Duration::from_secs(80)).await.unwrap(), 0);
-    assert!(bench.claim_silent(Duration::from_secs(80), 10).await.unwrap().is_empty());
+    assert!(bench.claimed(Duration::from_secs(80), 10).await.is_empty());
 }
 
 async fn a_claim_takes_no_more_than_it_may_and_not_always_the_same(kind: Kind) {
     let bench = with_silent(kind, 20).await;
     let mut first = BTreeSet::new();
     for _ in 0..40 {
-        let claimed = bench.claim_silent(OLD, 5).await.unwrap();
+        let claimed = bench.claimed(OLD, 5).await;
         assert_eq!(claimed.len(), 5);
         first.insert(claimed[0].id);
         bench.unclaim(&claimed).await.unwrap();
@@ -65,7 +65,7 @@ async fn a_claimed_mitra_is_put_back_as_it_was(kind: Kind) {
     let bench = kind.open(calm()).await;
     bench.apply(&[aged(MitraRow { sessions: 1, max_sessions: 2, ..row(1, 7) }, OLD)]).await.unwrap();
     let before = bench.entries(&[id(1)]).await.unwrap()[0].clone().unwrap();
-    let claimed = bench.claim_silent(OLD, 1).await.unwrap();
+    let claimed = bench.claimed(OLD, 1).await;
     let taken = bench.entries(&[id(1)]).await.unwrap()[0].clone().unwrap();
     assert_eq!((taken.online, taken.heartbeat_age, taken.fence), (false, None, before.fence));
     bench.unclaim(&claimed).await.unwrap();
@@ -77,7 +77,7 @@ async fn a_claimed_mitra_is_put_back_as_it_was(kind: Kind) {
 
 async fn what_was_applied_after_a_claim_stays(kind: Kind) {
     let bench = with_silent(kind, 3).await;
-    let claimed = bench.claim_silent(OLD, 3).await.unwrap();
+    let claimed = bench.claimed(OLD, 3).await;
     bench.applied(MitraRow { online: false, ..row(0, 2) }).await;
     bench.applied(MitraRow { online_epoch: 2, ..row(1, 2) }).await;
     bench.unclaim(&claimed).await.unwrap();
@@ -89,7 +89,7 @@ async fn what_was_applied_after_a_claim_stays(kind: Kind) {
 
 async fn a_beat_during_a_claim_counts_once_it_is_put_back(kind: Kind) {
     let bench = with_silent(kind, 2).await;
-    let claimed = bench.claim_silent(OLD, 2).await.unwrap();
+    let claimed = bench.claimed(OLD, 2).await;
     let other = Beat { online_epoch: 9, ..beat(1) };
     let refused = bench.beat(&[beat(0), other]).await.unwrap().refused;
     assert_eq!(refused.len(), 1, "the right epoch is not refused: nobody has decided yet");
@@ -105,12 +105,12 @@ async fn an_abandoned_claim_is_given_to_the_next(kind: Kind) {
     let silent = hasty().suspect_after;
     bench.applied(row(1, 1)).await;
     eventually("silent", || async { bench.count_silent(silent).await.unwrap() == 1 }).await;
-    let claimed = bench.claim_silent(silent, 10).await.unwrap();
+    let claimed = bench.claimed(silent, 10).await;
     assert_eq!(claimed.len(), 1);
     // Its node dies here. After the time of suspicion the claim is anybody's.
     let began = Instant::now();
     let again = loop {
-        let again = bench.claim_silent(silent, 10).await.unwrap();
+        let again = bench.claimed(silent, 10).await;
         if !again.is_empty() {
             break again;
         }
@@ -123,7 +123,7 @@ async fn an_abandoned_claim_is_given_to_the_next(kind: Kind) {
 
 async fn a_row_of_the_same_fence_undoes_a_claim(kind: Kind) {
     let bench = with_silent(kind, 1).await;
-    bench.claim_silent(OLD, 1).await.unwrap();
+    bench.claimed(OLD, 1).await;
     // The reseed finds the truth unchanged: the sweep that claimed was lost.
     let lost = aged(row(0, 1), Duration::from_secs(200));
     assert_eq!(bench.apply(&[lost]).await.unwrap().outcomes, [Applied::Changed]);
@@ -131,7 +131,7 @@ async fn a_row_of_the_same_fence_undoes_a_claim(kind: Kind) {
     assert_eq!((counts.online, counts.suspect), (1, 1));
     let age = bench.age(0).await.unwrap();
     assert!(age >= OLD && age < Duration::from_secs(150), "the time before the claim was lost: {age:?}");
-    assert_eq!(bench.claim_silent(OLD, 1).await.unwrap().len(), 1);
+    assert_eq!(bench.claimed(OLD, 1).await.len(), 1);
 }
 
 async fn forgetting_removes_every_trace_unless_something_newer_is_known(kind: Kind) {

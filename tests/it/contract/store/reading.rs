@@ -57,11 +57,17 @@ async fn counts_judge_freshness_by_stored_heartbeats(bench: Bench) {
     fleet(&bench).await;
     let customer = id(100);
     bench.run(format!("INSERT INTO customers (id) VALUES ('{customer}')")).await;
-    for (n, status) in ["active", "active", "pending_payment", "searching", "ended"].into_iter().enumerate() {
-        let session = id(200 + n as u128);
+    let mut sessions = 0;
+    let full = format!("'{}'", id(2));
+    for (status, mitra) in
+        [("active", &*full), ("active", &*full), ("pending_payment", &*full), ("searching", "NULL"), ("ended", &*full)]
+    {
+        sessions += 1;
+        let session = id(200 + sessions);
         bench
             .run(format!(
-                "INSERT INTO chat_sessions (id, customer_id, status) VALUES ('{session}', '{customer}', '{status}')"
+                "INSERT INTO chat_sessions (id, customer_id, mitra_id, status) \
+                 VALUES ('{session}', '{customer}', {mitra}, '{status}')"
             ))
             .await;
     }

@@ -1,0 +1,130 @@
+//! What a fleet is told, a line of JSON each, and what it answers.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{distribution::Distribution, tokens::Role};
+
+/// Sockets to open.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Dial {
+    pub address: SocketAddr,
+    pub path: String,
+    /// Whose token each brings; the floor wants none.
+    pub role: Option<Role>,
+    /// The number of the first subject; each socket has one of its own.
+    pub first_subject: u64,
+    pub sockets: usize,
+    /// Dials at work at the same time.
+    pub at_once: usize,
+    /// A socket counts as open when it has read a frame of this type; without one, at the `101`.
+    pub until: Option<String>,
+    /// Then each goes online and waits for its `ack`.
+    pub online: bool,
+}
+
+/// Connections that come and go.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Churn {
+    pub dial: Dial,
+    pub per_second: f64,
+    pub seconds: f64,
+    /// How long each watches before it leaves.
+    pub stay_seconds: f64,
+}
+
+/// REST requests over connections that stay.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ask {
+    pub address: SocketAddr,
+    pub path: String,
+    pub role: Option<Role>,
+    pub connections: usize,
+    pub seconds: f64,
+    /// Sends back the `ETag` of the first answer.
+    pub conditional: bool,
+    pub expect_status: u16,
+}
+
+/// What a fleet can be told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Order {
+    Dial(Dial),
+    /// Each socket pings once and waits for the pong.
+    PingOnce,
+    /// Each socket pings as soon as the last pong is there.
+    PingHard {
+        seconds: f64,
+    },
+    /// From now on each socket pings at this cadence, spread over it.
+    Beat {
+        every_seconds: f64,
+    },
+    /// A commander of its own goes online and offline in turn; every socket is timed.
+    Flip {
+        address: SocketAddr,
+        path: String,
+        role: Option<Role>,
+        subject: u64,
+        rounds: usize,
+    },
+    Churn(Churn),
+    Ask(Ask),
+    /// Every socket hangs up.
+    HangUp,
+}
+
+/// The answer to an order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// How long it took, seconds.
+    pub seconds: f64,
+    /// How many of what was ordered were done.
+    pub done: u64,
+    pub failed: u64,
+    /// Why the first one failed.
+    pub first_failure: Option<String>,
+    /// Sockets that are open now.
+    pub open: u64,
+    /// Of each that was done.
+    pub each: Distribution,
+    /// Flips: from the `ack` to the last socket, per round.
+    pub last: Distribution,
+    /// Flips: from the command to the last socket, per round.
+    pub whole: Distribution,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            seconds: 0.0,
+            done: 0,
+            failed: 0,
+            first_failure: None,
+            open: 0,
+            each: Distribution::new(),
+            last: Distribution::new(),
+            whole: Distribution::new(),
+        }
+    }
+}
+
+impl Report {
+    /// Joins the report of another process that worked at the same time.
+    pub fn join(&mut self, other: Self) -> anyhow::Result<()> {
+        self.seconds = self.seconds.max(other.seconds);
+        self.done += other.done;
+        self.failed += other.failed;
+        self.first_failure = self.first_failure.take().or(other.first_failure);
+        self.open += other.open;
+        self.each.add(&other.each)?;
+        self.last.add(&other.last)?;
+        self.whole.add(&other.whole)
+    }
+
+    /// Done per second.
+    pub fn rate(&self) -> f64 {
+        self.done as f64 / self.seconds
+    }
+}

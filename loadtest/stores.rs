@@ -1,0 +1,178 @@
+//! Private stores of a run: Valkey and PostgreSQL on free ports, ended with it. And mitras loaded in bulk, with plain SQL:
+//! the triggers do the rest, as for any other program.
+
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use tokio::time::sleep;
+
+use crate::{
+    processes::{Kept, PATIENCE},
+    resp::Raw,
+    tokens::SUBJECT_PREFIX,
+};
+
+#[path = "../tests/it/support/postgres.rs"]
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "the tests' private server; they use all of it, and may stop at what cannot go on"
+)]
+mod postgres;
+
+/// For a private PostgreSQL that holds a million rows beside the load.
+const MORE_MEMORY: (&str, &str) = ("shared_buffers", "512MB");
+
+/// The private stores of a run.
+pub struct Stores {
+    pub postgres: Postgres,
+    pub valkey: Valkey,
+}
+
+impl Stores {
+    /// Starts both.
+    ///
+    /// # Errors
+    /// One of them is not installed or does not start.
+    pub async fn start() -> Result<Self> {
+        Ok(Self { postgres: Postgres::start().await?, valkey: Valkey::start().await? })
+    }
+}
+
+/// A private Valkey: nothing saved.
+pub struct Valkey {
+    pub server: Kept,
+    pub port: u16,
+    _folder: tempfile::TempDir,
+}
+
+impl Valkey {
+    /// Starts one on a free port.
+    ///
+    /// # Errors
+    /// `valkey-server` is not installed or does not start.
+    pub async fn start() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let port_text = port.to_string();
+        let directory = folder.path().display().to_string();
+        let arguments =
+            ["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", &directory];
+        let arguments = arguments.map(str::to_owned);
+        let log = folder.path().join("log");
+        let server = Kept::start(Path::new("valkey-server"), &arguments, &[], &log).await;
+        let server = server.context("`scripts/test` installs Valkey")?;
+        let mut waited = Duration::ZERO;
+        while Raw::to(port).and_then(|mut raw| raw.ask(&[b"PING"])).is_err() {
+            if waited > PATIENCE {
+                bail!("valkey-server does not answer: {}", fs::read_to_string(&log).unwrap_or_default());
+            }
+            sleep(Duration::from_millis(20)).await;
+            waited += Duration::from_millis(20);
+        }
+        Ok(Self { server, port, _folder: folder })
+    }
+
+    /// What the server is told.
+    pub fn url(&self) -> String {
+        format!("valkey://127.0.0.1:{}/0", self.port)
+    }
+
+    /// A connection of the benchmark's own.
+    pub fn raw(&self) -> Result<Raw> {
+        Raw::to(self.port)
+    }
+}
+
+/// A private PostgreSQL.
+pub struct Postgres {
+    server: postgres::Server,
+    databases: AtomicUsize,
+}
+
+/// A database of one server of the run.
+pub struct Database {
+    /// What the server is told.
+    pub url: String,
+}
+
+impl Postgres {
+    /// Starts one on a free port, in a folder of its own.
+    ///
+    /// # Errors
+    /// The thread that starts it failed.
+    pub async fn start() -> Result<Self> {
+        let started = tokio::task::spawn_blocking(|| {
+            let mut server = postgres::dedicated();
+            server.set(MORE_MEMORY.0, MORE_MEMORY.1);
+            server.stop();
+            server.start();
+            server
+        });
+        let server = started.await.context("PostgreSQL does not start; `scripts/test` installs it")?;
+        Ok(Self { server, databases: AtomicUsize::new(0) })
+    }
+
+    /// A new, empty database.
+    ///
+    /// # Errors
+    /// It cannot be created.
+    pub async fn new_database(&self) -> Result<Database> {
+        let name = format!("run_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        Database { url: self.server.url("postgres") }.run(format!("CREATE DATABASE {name}")).await?;
+        Ok(Database { url: self.server.url(&name) })
+    }
+}
+
+impl Database {
+    /// Runs a statement.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn run(&self, sql: String) -> Result<()> {
+        let mut connection = PgConnection::connect(&self.url).await?;
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
+        Ok(connection.close().await?)
+    }
+}
+
+/// Mitras 0 to `count` of the load, offline, in a migrated PostgreSQL.
+///
+/// # Errors
+/// The statement is refused.
+pub async fn load_postgres(database: &Database, count: u64, online: bool) -> Result<()> {
+    let load = format!(
+        "INSERT INTO mitras (id, display_name)
+         SELECT ('{SUBJECT_PREFIX}' || lpad(to_hex(n), 12, '0'))::uuid, 'Mitra ' || n
+         FROM generate_series(0, {last}) AS n ON CONFLICT DO NOTHING;",
+        last = count - 1,
+    );
+    database.run(load).await?;
+    if online {
+        database.run("UPDATE mitra_status SET is_online = true WHERE NOT is_online".to_owned()).await?;
+    }
+    database.run("ANALYZE".to_owned()).await
+}
+
+/// The same in the embedded default's file, before a server owns it.
+///
+/// # Errors
+/// The statement is refused.
+pub async fn load_sqlite(file: &Path, count: u64) -> Result<()> {
+    let mut connection = SqliteConnection::connect(&format!("sqlite://{}", file.display())).await?;
+    let load = format!(
+        "WITH RECURSIVE series (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM series WHERE n < {last})
+         INSERT INTO mitras (id, display_name)
+         SELECT '{SUBJECT_PREFIX}' || printf('%012x', n), 'Mitra ' || n FROM series;",
+        last = count - 1,
+    );
+    sqlx::raw_sql(AssertSqlSafe(load)).execute(&mut connection).await?;
+    Ok(connection.close().await?)
+}

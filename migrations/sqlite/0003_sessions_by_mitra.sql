@@ -1,0 +1,1 @@
+-- Done by 0002: the file has one writer, and nobody waits.

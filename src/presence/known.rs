@@ -1,0 +1,101 @@
+//! What the change feed need not carry on: revisions that this node carried on or was told of, and what it writes itself.
+
+use std::{collections::HashMap, mem};
+
+use parking_lot::Mutex;
+
+use crate::domain::{Fence, MitraId};
+
+/// Fences in two generations that are forgotten in turn, and writes under way.
+#[derive(Default)]
+pub(super) struct Known {
+    halves: Mutex<[HashMap<MitraId, Fence>; 2]>,
+    /// Writes of this node that are not carried on yet, counted.
+    writing: Mutex<HashMap<MitraId, u32>>,
+}
+
+/// While it lives, the change feed leaves these mitras to the writer.
+pub(super) struct Writing<'a> {
+    known: &'a Known,
+    ids: Vec<MitraId>,
+}
+
+impl Known {
+    /// Above this the older half is forgotten early; what is not known is only looked at once more.
+    const MOST: usize = 50_000;
+
+    pub(super) fn remember(&self, id: MitraId, fence: Fence) {
+        let mut halves = self.halves.lock();
+        let newest = halves[0].entry(id).or_default();
+        *newest = fence.max(*newest);
+        if halves[0].len() > Self::MOST {
+            Self::turn(&mut halves);
+        }
+    }
+
+    pub(super) fn covers(&self, id: MitraId, revision: i64) -> bool {
+        self.halves.lock().iter().any(|half| half.get(&id).is_some_and(|fence| fence.revision >= revision))
+    }
+
+    pub(super) fn forget_older(&self) {
+        Self::turn(&mut self.halves.lock());
+    }
+
+    fn turn(halves: &mut [HashMap<MitraId, Fence>; 2]) {
+        halves[1] = mem::take(&mut halves[0]);
+    }
+
+    /// This node is about to write these mitras, and carries them on itself. Held until it has, or has failed.
+    pub(super) fn writing(&self, ids: Vec<MitraId>) -> Writing<'_> {
+        let mut writing = self.writing.lock();
+        ids.iter().for_each(|id| *writing.entry(*id).or_default() += 1);
+        Writing { known: self, ids }
+    }
+
+    pub(super) fn is_written_here(&self, id: MitraId) -> bool {
+        self.writing.lock().contains_key(&id)
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        let mut writing = self.known.writing.lock();
+        for id in &self.ids {
+            if let Some(writes) = writing.get_mut(id) {
+                *writes -= 1;
+                if *writes == 0 {
+                    writing.remove(id);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn what_is_known_is_forgotten_after_two_turns() {
+        let known = Known::default();
+        let id = MitraId(Uuid::from_u128(1));
+        known.remember(id, Fence { generation: 1, revision: 5 });
+        assert!(known.covers(id, 5) && known.covers(id, 4) && !known.covers(id, 6));
+        known.forget_older();
+        assert!(known.covers(id, 5));
+        known.forget_older();
+        assert!(!known.covers(id, 5));
+    }
+
+    #[test]
+    fn a_mitra_is_written_here_until_the_last_writer_is_done() {
+        let known = Known::default();
+        let id = MitraId(Uuid::from_u128(1));
+        let (one, other) = (known.writing(vec![id]), known.writing(vec![id]));
+        drop(one);
+        assert!(known.is_written_here(id));
+        drop(other);
+        assert!(!known.is_written_here(id));
+    }
+}

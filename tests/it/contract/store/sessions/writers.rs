@@ -1,0 +1,226 @@
+//! Many writers at once, through the store and with plain SQL of many rows in whatever order: no deadlock with ours in it,
+//! and true counts at rest.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hadir::{
+    domain::{Actor, Cause, Payment, SessionAction},
+    store::{
+        Store, StoreError,
+        postgres::{PostgresStore, migrate},
+    },
+};
+use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
+use tokio::task::JoinSet;
+
+use super::{
+    super::{id, plain, settings},
+    customer, session_id,
+};
+use crate::support::postgres;
+
+const MITRAS: u64 = 40;
+const SESSIONS: u64 = 400;
+const EACH: u64 = 8;
+const BUSY_FOR: Duration = Duration::from_secs(4);
+
+fn mitra(n: u64) -> u128 {
+    1 + u128::from(n.wrapping_mul(7919) % MITRAS)
+}
+
+fn session(n: u64) -> u128 {
+    1 + u128::from(n.wrapping_mul(7907) % SESSIONS)
+}
+
+/// One call of the store, of every kind that writes sessions or what they are judged by.
+async fn call(store: &PostgresStore, step: u64) -> Result<(), StoreError> {
+    let cause = Cause::new(Actor::Service, "busy");
+    let who = id(mitra(step));
+    let short = Duration::from_millis(step % 400);
+    let action = match step % 10 {
+        0 | 1 => SessionAction::Accept { mitra: who, payment: Payment::Paid, duration: short },
+        2 => SessionAction::Accept { mitra: who, payment: Payment::Pending, duration: short * 10 },
+        3 => SessionAction::ConfirmPayment,
+        4 | 5 => SessionAction::Reroute { to: Some(who) },
+        6 => SessionAction::Reroute { to: None },
+        7 => SessionAction::End,
+        8 => {
+            store.expire_sessions(20).await?;
+            return store.next_expiry().await.map(|_| ());
+        }
+        _ => {
+            store.set_active(who, !step.is_multiple_of(50), &cause).await?;
+            return match store.set_online(who, step.is_multiple_of(3), &cause).await {
+                Ok(_) | Err(StoreError::Deactivated(_)) => Ok(()),
+                Err(other) => Err(other),
+            };
+        }
+    };
+    match store.change_session(session_id(session(step)), &action, &cause).await {
+        Ok(_)
+        | Err(
+            StoreError::UnknownSession(_)
+            | StoreError::WrongState(_)
+            | StoreError::NotAvailable(_)
+            | StoreError::CapacityExceeded(_),
+        ) => Ok(()),
+        Err(other) => Err(other),
+    }
+}
+
+/// One statement of another program, of many rows. Its own rows it takes one after the other by id, so that two of these do
+/// not wait for each other; statuses, which the triggers of the others take too, in any order.
+async fn statement(pool: &PgPool, step: u64) -> Result<(), sqlx::Error> {
+    let from = session(step);
+    let sessions = format!("id BETWEEN '{}' AND '{}'", session_id(from), session_id(from + 20));
+    let held = format!("id IN (SELECT id FROM chat_sessions WHERE {sessions} ORDER BY id FOR UPDATE)");
+    let mitras = format!("id BETWEEN '{}' AND '{}'", id(mitra(step)), id(mitra(step) + 10));
+    let held_mitras = format!("id IN (SELECT id FROM mitras WHERE {mitras} ORDER BY id FOR NO KEY UPDATE)");
+    let any = "lpad(to_hex(1 + floor(random() * 40)::int), 32, '0')::uuid";
+    let sql = match step % 8 {
+        0 => format!("UPDATE chat_sessions SET status = 'ended' WHERE status = 'active' AND {held}"),
+        1 => format!("DELETE FROM chat_sessions WHERE {held}"),
+        2 | 3 => format!(
+            "INSERT INTO chat_sessions (id, customer_id, mitra_id, status, expires_at) \
+             SELECT ('0000c4a7' || lpad(to_hex(n), 24, '0'))::uuid, '{}', {any}, 'active', now() + interval '300 ms' \
+             FROM generate_series({from}, {from} + 20) n ON CONFLICT (id) DO NOTHING",
+            customer(1)
+        ),
+        4 => format!(
+            "UPDATE chat_sessions SET mitra_id = {any} WHERE status IN ('active', 'pending_payment') AND {held}"
+        ),
+        5 => format!("UPDATE chat_sessions SET status = 'searching', mitra_id = NULL, expires_at = NULL WHERE {held}"),
+        6 => format!("UPDATE mitras SET max_sessions = {}, is_active = true WHERE {held_mitras}", 5 + step % 30),
+        _ => format!(
+            "WITH several AS MATERIALIZED (SELECT s.mitra_id FROM mitra_status s JOIN mitras m ON m.id = s.mitra_id \
+             WHERE m.is_active ORDER BY mitra_id DESC LIMIT {} FOR NO KEY UPDATE OF s) \
+             UPDATE mitra_status s SET is_online = NOT is_online FROM several, mitras m \
+             WHERE s.mitra_id = several.mitra_id AND m.id = s.mitra_id AND (m.is_active OR s.is_online)",
+            5 + step % 20
+        ),
+    };
+    match sqlx::raw_sql(AssertSqlSafe(sql)).execute(pool).await {
+        // A mitra deactivated between the look and the write does not go online.
+        Err(sqlx::Error::Database(refused)) if refused.code().as_deref() == Some("23514") => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+struct Busy {
+    server: postgres::Server,
+    store: Arc<PostgresStore>,
+    pool: PgPool,
+}
+
+async fn busy() -> Busy {
+    let server = postgres::dedicated();
+    let mut settings = settings(&server.url("postgres"), "busy");
+    settings.pool_size = EACH as u32;
+    migrate(&settings, false).await.expect("migrated");
+    let store = Arc::new(PostgresStore::connect(settings).expect("an address"));
+    let options = plain(&server.url("postgres"), "busy").connect_options();
+    let pool = PgPoolOptions::new()
+        .max_connections(EACH as u32)
+        .acquire_timeout(Duration::from_secs(30))
+        .connect_lazy_with((*options).clone());
+    // In no order of id, as time makes them.
+    let sql = format!(
+        "INSERT INTO mitras (id, max_sessions) SELECT lpad(to_hex(n), 32, '0')::uuid, 10 \
+         FROM generate_series(1, {MITRAS}) n ORDER BY random(); \
+         UPDATE mitra_status SET is_online = true; INSERT INTO customers VALUES ('{}')",
+        customer(1)
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.expect("inserted");
+    for n in 1..=u128::from(SESSIONS) {
+        store.create_session(Some(session_id(n)), customer(1)).await.expect("created");
+    }
+    Busy { server, store, pool }
+}
+
+impl Busy {
+    async fn number(&self, sql: &str) -> i64 {
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&self.pool).await.expect("asked")
+    }
+
+    async fn counts_are_true(&self) {
+        let wrong = self
+            .number(
+                "SELECT count(*) FROM mitra_status s WHERE active_sessions <> (SELECT count(*) FROM chat_sessions c \
+                 WHERE c.mitra_id = s.mitra_id AND c.status IN ('active', 'pending_payment'))",
+            )
+            .await;
+        assert_eq!(wrong, 0, "miscounted mitras");
+        // Each load that came has gone, or is there.
+        let recorded = "SELECT coalesce(sum(CASE WHEN kind = 'session_started' THEN 1 WHEN kind IN ('session_rerouted', \
+             'session_ended', 'session_expired', 'session_removed') THEN -1 ELSE 0 END), 0)::bigint FROM presence_events";
+        let there = "SELECT count(*) FROM chat_sessions WHERE status IN ('active', 'pending_payment')";
+        assert_eq!(self.number(recorded).await, self.number(there).await, "events and sessions");
+        assert!(self.number("SELECT count(*) FROM presence_events WHERE kind = 'session_expired'").await > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_writers_of_both_kinds_never_wait_for_each_other_in_a_circle() {
+    let busy = busy().await;
+    let until = Instant::now() + BUSY_FOR;
+    let mut writers = JoinSet::new();
+    for writer in 0..EACH {
+        let store = Arc::clone(&busy.store);
+        writers.spawn(async move {
+            for step in (writer * 1009..).take_while(|_| Instant::now() < until) {
+                call(&store, step).await.expect("written");
+            }
+        });
+        let pool = busy.pool.clone();
+        writers.spawn(async move {
+            for step in (writer * 2003..).take_while(|_| Instant::now() < until) {
+                statement(&pool, step).await.expect("written");
+            }
+        });
+    }
+    while let Some(writer) = writers.join_next().await {
+        writer.expect("no writer fails");
+    }
+    assert!(!busy.server.log().contains("deadlock detected"), "{}", busy.server.log());
+    busy.counts_are_true().await;
+}
+
+/// A transaction that takes statuses first and sessions last, against every order of ours.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_in_the_wrong_order_is_in_no_circle_with_the_api() {
+    let busy = busy().await;
+    let until = Instant::now() + BUSY_FOR / 2;
+    let mut writers = JoinSet::new();
+    for writer in 0..EACH {
+        let store = Arc::clone(&busy.store);
+        writers.spawn(async move {
+            for step in (writer * 1009..).take_while(|_| Instant::now() < until) {
+                call(&store, step).await.expect("written");
+            }
+        });
+    }
+    let pool = busy.pool.clone();
+    writers.spawn(async move {
+        for step in (0..).take_while(|_| Instant::now() < until) {
+            let first = session(step);
+            let sql = format!(
+                "BEGIN; UPDATE mitra_status SET is_online = is_online; SELECT pg_sleep(0.002); \
+                 UPDATE chat_sessions SET expires_at = now() WHERE id BETWEEN '{}' AND '{}'; \
+                 UPDATE chat_sessions SET status = 'ended' WHERE status = 'active' AND id BETWEEN '{}' AND '{}'; COMMIT",
+                session_id(first),
+                session_id(first + 50),
+                session_id(first),
+                session_id(first + 50),
+            );
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.expect("written");
+        }
+    });
+    while let Some(writer) = writers.join_next().await {
+        writer.expect("no writer fails");
+    }
+    assert!(!busy.server.log().contains("deadlock detected"), "{}", busy.server.log());
+    busy.counts_are_true().await;
+}
