@@ -282,6 +282,12 @@ pub trait Store: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// Lets a sweep rest on every node for so long from now; zero ends the rest.
+    async fn pause_sweep(&self, sweep: &str, rest: Duration) -> Result<(), StoreError>;
+
+    /// The sweeps that rest, each with what is left of its rest.
+    async fn paused_sweeps(&self) -> Result<Vec<(String, Duration)>, StoreError>;
+
     /// The newest events of a mitra, newest first.
     async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError>;
 

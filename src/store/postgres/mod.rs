@@ -5,7 +5,7 @@
 
 mod bells;
 mod connect;
-mod lone;
+mod nodes;
 mod reads;
 mod session;
 mod sessions;
@@ -291,6 +291,14 @@ impl Store for PostgresStore {
         limit: u32,
     ) -> Result<Vec<Heard>, StoreError> {
         self.read_heard(within, after, limit).await
+    }
+
+    async fn pause_sweep(&self, sweep: &str, rest: Duration) -> Result<(), StoreError> {
+        self.write_pause(sweep, rest).await
+    }
+
+    async fn paused_sweeps(&self) -> Result<Vec<(String, Duration)>, StoreError> {
+        self.read_pauses().await
     }
 
     async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError> {

@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use super::{
     AuthSession, Bell, MitraProfile, MitraQuery, SessionChange, SessionCounts, Store, StoreError, Transition,
-    broken_rule,
+    broken_rule, milliseconds,
 };
 use crate::domain::{
     AvailablePage, Cause, ChatSession, Counts, CustomerId, Fence, MitraId, MitraRow, PresenceEvent, SessionAction,
@@ -300,6 +300,20 @@ impl Store for SqliteStore {
 
     async fn session_counts(&self) -> Result<SessionCounts, StoreError> {
         self.read_session_counts().await
+    }
+
+    async fn pause_sweep(&self, sweep: &str, rest: Duration) -> Result<(), StoreError> {
+        let sql = "INSERT INTO hadir_sweep_pauses (sweep, until) VALUES (?1, CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?2) \
+                   ON CONFLICT (sweep) DO UPDATE SET until = excluded.until";
+        let query = sqlx::query(sql).bind(sweep).bind(milliseconds(rest));
+        self.within(query.execute(&self.writer)).await.map(|_| ())
+    }
+
+    async fn paused_sweeps(&self) -> Result<Vec<(String, Duration)>, StoreError> {
+        let sql = "SELECT sweep, until - CAST(unixepoch('subsec') * 1000 AS INTEGER) AS left_ms FROM hadir_sweep_pauses \
+                   WHERE left_ms > 0";
+        let rows: Vec<(String, i64)> = self.within(sqlx::query_as(sql).fetch_all(&self.readers)).await?;
+        Ok(rows.into_iter().map(|(sweep, left)| (sweep, Duration::from_millis(left.max(0) as u64))).collect())
     }
 
     async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError> {
