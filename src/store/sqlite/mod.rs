@@ -92,17 +92,6 @@ impl SqliteStore {
         Ok(Self { settings, writer, readers, _lock: lock })
     }
 
-    /// Declares that an older copy of the file was put back: everything written from now on is newer than what was lost.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub async fn new_generation(&self) -> Result<i64, StoreError> {
-        // Milliseconds since 1970: greater than any generation an older copy can hold.
-        let sql = "UPDATE hadir_meta SET generation = max(generation + 1, CAST(unixepoch('subsec') * 1000 AS INTEGER)) \
-                   RETURNING generation";
-        self.within(sqlx::query_scalar(sql).fetch_one(&self.writer)).await
-    }
-
     async fn within<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
         match timeout(self.settings.query_timeout, work).await {
             Ok(answer) => answer.map_err(explain),
@@ -265,6 +254,10 @@ impl Store for SqliteStore {
         self.read_newest_revision().await
     }
 
+    async fn last_given_revision(&self) -> Result<i64, StoreError> {
+        self.within(sqlx::query_scalar("SELECT revision FROM hadir_meta").fetch_one(&self.readers)).await
+    }
+
     async fn invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
         self.read_invalid_sign_ins(ids).await
     }
@@ -300,6 +293,13 @@ impl Store for SqliteStore {
 
     async fn session_counts(&self) -> Result<SessionCounts, StoreError> {
         self.read_session_counts().await
+    }
+
+    async fn new_generation(&self) -> Result<i64, StoreError> {
+        // Milliseconds since 1970: greater than any generation an older copy can hold.
+        let sql = "UPDATE hadir_meta SET generation = max(generation + 1, CAST(unixepoch('subsec') * 1000 AS INTEGER)) \
+                   RETURNING generation";
+        self.within(sqlx::query_scalar(sql).fetch_one(&self.writer)).await
     }
 
     async fn pause_sweep(&self, sweep: &str, rest: Duration) -> Result<(), StoreError> {
