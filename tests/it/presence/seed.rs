@@ -143,6 +143,14 @@ async fn a_store_that_was_put_back_to_an_older_state_is_the_truth(world: World) 
     socket.commands("online").await;
     node.presence().go_offline(other.id, Actor::Mitra).await.unwrap();
     in_agreement(&world, &node, mitra.id).await;
+    // The node has looked at the store since.
+    let looks = async || {
+        let text = node.get("/metrics", "").await.text;
+        let line = text.lines().find(|line| line.contains("last_given_revision"))?.to_owned();
+        line.rsplit(' ').next()?.parse::<u64>().ok()
+    };
+    let before = looks().await.unwrap_or(0);
+    eventually("two more looks", async || (looks().await? >= before + 2).then_some(())).await;
     run("BEGIN; SET LOCAL session_replication_role = replica; \
          UPDATE mitra_status s SET is_online = k.is_online, revision = k.revision, online_epoch = k.online_epoch \
          FROM kept k WHERE k.mitra_id = s.mitra_id; \
