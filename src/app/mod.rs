@@ -28,7 +28,7 @@ use crate::{
     hub::{Hub, HubLimits},
     lifecycle::{Lifecycle, told_to_stop},
     mirror::Mirror,
-    presence::{Presence, PresenceSettings},
+    presence::{Presence, PresenceError, PresenceSettings},
     protocol::MessageLimits,
     sessions::Sessions,
     store::Store,
@@ -118,7 +118,7 @@ impl Server {
         lifecycle.spawn(accept(internal, internal_router, limits, lifecycle.clone()));
 
         // Before anybody is told that a mitra is busy with a session whose time has run out.
-        while let Err(error) = sessions.expire_overdue().await {
+        while let Err(error @ PresenceError::Unavailable(_)) = sessions.expire_overdue().await {
             tracing::warn!(%error, "sessions whose time ran out wait for the store");
             sleep(backends::PATIENCE).await;
         }
@@ -263,6 +263,8 @@ fn run_presence(presence: &Arc<Presence>, timing: &TimingConfig, lifecycle: &Lif
     lifecycle.spawn_until_stop(Arc::clone(presence).keep_time());
     lifecycle.spawn_until_stop(Arc::clone(presence).follow_store(timing.change_feed_interval));
     lifecycle.spawn_until_stop(Arc::clone(presence).follow_lone_nodes(timing.change_feed_interval));
+    lifecycle.spawn_until_stop(Arc::clone(presence).report(timing.node_report_interval));
+    lifecycle.spawn_until_stop(Arc::clone(presence).count_sessions());
     lifecycle.spawn_until_stop(Arc::clone(presence).feed_dashboards(timing.node_report_interval));
     let (flushing, every) = (Arc::clone(presence), timing.flush_interval);
     lifecycle.spawn_until_stop(async move {

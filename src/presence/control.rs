@@ -40,7 +40,7 @@ impl Presence {
                 }
             }
             ControlMessage::Revoked { session } => {
-                self.hub.revoke(session);
+                self.hub.revoke(&[session].into());
             }
             ControlMessage::Probe { node, nonce } if node == self.settings.node_id => {
                 let now = self.hub.now_ms();

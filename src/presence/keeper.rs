@@ -33,12 +33,16 @@ impl Presence {
     pub async fn keep(self: Arc<Self>) {
         let mut events = self.mirror.events();
         let mut seeding: Option<(u64, Seeding<'_>)> = None;
+        let mut comparing: Option<Seeding<'_>> = None;
         let (mut next_probe, mut next_seed, mut looked) = (0, 0, self.hub.now_ms());
         loop {
             let spell = self.gate.rebuilding();
             if seeding.as_ref().map(|(of, _)| *of) != spell {
                 let now = self.hub.now_ms();
                 seeding = spell.filter(|_| now >= next_seed).map(|spell| (spell, Box::pin(self.seed(spell)) as _));
+            }
+            if comparing.is_none() && self.gate.is_live() && self.reseed_is_wanted() {
+                comparing = Some(Box::pin(async { self.reseed().await.map(|_| ()) }));
             }
             // Counted from the last look: a steady stream of events must not put it off.
             let wait = self.until_next_look(self.hub.now_ms().saturating_sub(looked));
@@ -60,6 +64,12 @@ impl Presence {
                     if let Err(error) = seeded {
                         tracing::debug!(%error, "the mirror could not be seeded yet");
                         next_seed = self.hub.now_ms() + self.settings.breaker_retry.as_millis() as u64;
+                    }
+                },
+                compared = async { match comparing.as_mut() { Some(work) => work.await, None => pending().await } } => {
+                    comparing = None;
+                    if let Err(error) = compared {
+                        tracing::debug!(%error, "the comparison is left to the next reseed");
                     }
                 },
                 () = self.keeper_wanted.notified() => {}

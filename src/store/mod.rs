@@ -45,6 +45,9 @@ pub enum StoreError {
     /// A value breaks a constraint of the schema; the text says which, in words.
     #[error("{0}")]
     Invalid(String),
+    /// Somebody else holds the row for too long; the store itself is well.
+    #[error("the row is held by another transaction; try again shortly")]
+    Busy,
     /// Not reachable, too slow, or read-only. Nothing is known about whether a write took effect.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
