@@ -91,7 +91,7 @@ impl Server {
         let settings = presence_settings(&config);
         let presence = Arc::new(Presence::new(settings, Arc::clone(&store), Arc::clone(&mirror), hub, metrics.clone()));
         let sessions = Arc::new(Sessions::new(Arc::clone(&presence), Arc::clone(&store)));
-        let sweeps = Sweeps::default();
+        let sweeps = Sweeps::new(Arc::clone(&presence));
         let api = Api {
             settings: Arc::new(ApiSettings {
                 allowed_origins: config.listen.allowed_origins.clone(),
@@ -262,6 +262,7 @@ fn run_presence(presence: &Arc<Presence>, timing: &TimingConfig, lifecycle: &Lif
     lifecycle.spawn_until_stop(Arc::clone(presence).keep());
     lifecycle.spawn_until_stop(Arc::clone(presence).keep_time());
     lifecycle.spawn_until_stop(Arc::clone(presence).follow_store(timing.change_feed_interval));
+    lifecycle.spawn_until_stop(Arc::clone(presence).follow_lone_nodes(timing.change_feed_interval));
     lifecycle.spawn_until_stop(Arc::clone(presence).feed_dashboards(timing.node_report_interval));
     let (flushing, every) = (Arc::clone(presence), timing.flush_interval);
     lifecycle.spawn_until_stop(async move {

@@ -53,7 +53,9 @@ impl Presence {
     /// Never been up, and neither the mirror nor the store can be asked.
     pub async fn overview(&self) -> Result<Overview, PresenceError> {
         let (mut counts, source) = self.counts().await?;
-        let sessions = self.session_counts().await;
+        // What was last known when the store cannot be asked.
+        let sessions = self.session_counts().await.unwrap_or(*self.last_sessions.lock());
+        *self.last_sessions.lock() = sessions;
         counts.active_sessions = sessions.active;
         counts.pending_payment_sessions = sessions.pending_payment;
         self.metrics.set_sessions(

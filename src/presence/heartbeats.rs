@@ -74,6 +74,7 @@ impl Presence {
         self.remember_unsaved(beats);
         let Ok(saved) = self.save_heartbeats().await else { return 0 };
         self.heartbeats_saved_ms.store(now, Relaxed);
+        self.report_lone().await;
         for ids in ids.chunks(BATCH) {
             if let Ok(rows) = self.asked_store("mitras", self.store.mitras(ids).await) {
                 rows.iter().for_each(|row| self.hub.apply_status(&StatusChange::of(row, StatusReason::External)));
@@ -165,7 +166,7 @@ impl Presence {
         let view = match self.view_in_mirror(id).await {
             Some(view) => view,
             None => {
-                let row = self.asked_store("mitra", self.store.mitra(id).await)?.ok_or(PresenceError::UnknownMitra)?;
+                let row = self.row_in_store(id).await?.ok_or(PresenceError::UnknownMitra)?;
                 MitraView::of_row(&row, StatusReason::Initial, self.fresh_in_store())
             }
         };

@@ -8,7 +8,6 @@
 
 mod commands;
 mod control;
-mod counting;
 mod dashboard;
 mod error;
 mod evidence;
@@ -17,9 +16,11 @@ mod feed;
 mod heartbeats;
 mod keeper;
 mod known;
+mod lone;
 mod mode;
 mod reads;
 mod seed;
+mod sharing;
 mod silence;
 mod views;
 mod write_through;
@@ -43,10 +44,10 @@ pub use silence::{Restraint, Swept};
 pub use views::{Answer, Check, ListFilter, ListPage, MitraState, MitraView, Overview, Readiness, UnknownState};
 
 use crate::{
-    domain::{Counts, MitraId, Mode, NodeId, NodeRecord},
+    domain::{AvailablePage, Counts, MitraId, Mode, NodeId, NodeRecord},
     hub::{Hub, Seat},
     mirror::Mirror,
-    store::Store,
+    store::{SessionCounts, Store},
     telemetry::Metrics,
 };
 
@@ -96,10 +97,13 @@ pub struct Presence {
     /// Questions to all nodes that wait for answers, by request.
     asked: Mutex<HashMap<String, mpsc::Sender<u64>>>,
     nodes: Mutex<Vec<NodeRecord>>,
-    store_counts: counting::StoreCounts,
-    known_sessions: counting::KnownSessions,
+    shared_counts: sharing::Shared<Counts>,
+    shared_sessions: sharing::Shared<SessionCounts>,
+    shared_sample: sharing::Shared<AvailablePage>,
+    shared_rows: sharing::Rows,
     /// What the last overview counted, for when nobody can be asked.
     last_counts: Mutex<Option<Counts>>,
+    last_sessions: Mutex<SessionCounts>,
     dashboard_wanted: Notify,
     heartbeats_saved_ms: AtomicU64,
     /// Hub time at which the node last heard its own probe.
@@ -137,9 +141,12 @@ impl Presence {
             reseeding: tokio::sync::Mutex::new(()),
             asked: Mutex::default(),
             nodes: Mutex::default(),
-            store_counts: counting::StoreCounts::default(),
-            known_sessions: counting::KnownSessions::default(),
+            shared_counts: sharing::Shared::default(),
+            shared_sessions: sharing::Shared::default(),
+            shared_sample: sharing::Shared::default(),
+            shared_rows: sharing::Rows::default(),
             last_counts: Mutex::default(),
+            last_sessions: Mutex::default(),
             dashboard_wanted: Notify::new(),
             heartbeats_saved_ms: AtomicU64::new(0),
             probe_heard_ms: AtomicU64::new(0),

@@ -7,6 +7,7 @@ use std::{
 };
 
 use chrono::Utc;
+use rand::seq::IteratorRandom;
 
 use super::{Answer, Check, ListFilter, ListPage, MitraView, Presence, PresenceError, Readiness};
 use crate::{
@@ -47,8 +48,9 @@ impl Presence {
             self.absorb(pulse);
             return Ok(self.answer("find_available", page, self.mirror.source()));
         }
-        let answer = self.store.find_available(self.fresh_in_store(), limit).await;
-        let page = self.asked_store("find_available", answer)?;
+        let AvailablePage { mitras, total } = self.sample_in_store().await?;
+        let mitras = mitras.into_iter().sample(&mut rand::rng(), limit as usize);
+        let page = AvailablePage { mitras, total };
         Ok(self.answer("find_available", page, self.store.source()))
     }
 
@@ -64,7 +66,7 @@ impl Presence {
             let view = MitraView::of_entry(&entry, StatusReason::Initial, self.settings.suspect_after);
             return Ok(self.answer("reachable", view, self.mirror.source()));
         }
-        let row = self.asked_store("mitra", self.store.mitra(id).await)?.ok_or(PresenceError::UnknownMitra)?;
+        let row = self.row_in_store(id).await?.ok_or(PresenceError::UnknownMitra)?;
         let view = MitraView::of_row(&row, StatusReason::Initial, self.fresh_in_store());
         Ok(self.answer("reachable", view, self.store.source()))
     }

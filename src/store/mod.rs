@@ -17,8 +17,8 @@ use futures_util::stream::BoxStream;
 use uuid::Uuid;
 
 use crate::domain::{
-    AvailablePage, Cause, ChatSession, Counts, CustomerId, MitraId, MitraRow, PresenceEvent, SessionAction, SessionId,
-    SessionStatus, Source, SubjectId, WrongState,
+    AvailablePage, Cause, ChatSession, Counts, CustomerId, MitraId, MitraRow, NodeId, PresenceEvent, SessionAction,
+    SessionId, SessionStatus, Source, SubjectId, WrongState,
 };
 
 /// Why the store did not do what was asked.
@@ -65,6 +65,15 @@ pub struct Transition {
 pub struct MitraProfile {
     pub row: MitraRow,
     pub display_name: String,
+}
+
+/// A heartbeat as the store knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    pub id: MitraId,
+    /// The go-online that it keeps alive.
+    pub online_epoch: i64,
+    pub age: Duration,
 }
 
 /// The durable half of a state, for listing. Freshness is judged by the mirror, on the page that comes back.
@@ -213,6 +222,9 @@ pub trait Store: Send + Sync + 'static {
     /// still appear.
     async fn newest_revision(&self) -> Result<i64, StoreError>;
 
+    /// The last revision given to anybody, committed or not. It falls only when the store was put back to an older state.
+    async fn last_given_revision(&self) -> Result<i64, StoreError>;
+
     /// Those of these sign-ins that are unknown, expired or revoked. At most 1,000.
     async fn invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError>;
 
@@ -251,6 +263,37 @@ pub trait Store: Send + Sync + 'static {
 
     /// How many sessions are not over. Looks at these only, however many are.
     async fn session_counts(&self) -> Result<SessionCounts, StoreError>;
+
+    /// This node serves without the mirror at present and writes its heartbeats here. Said again and again while it lasts.
+    /// A store of one node has nobody to tell.
+    async fn report_lone(&self, _node: &NodeId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Whether another node than this said so within this time.
+    async fn has_lone_nodes(&self, _but: &NodeId, _within: Duration) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// One page, in order of id, of the mitras online and active that were heard within this time.
+    async fn heard_within(
+        &self,
+        _within: Duration,
+        _after: Option<MitraId>,
+        _limit: u32,
+    ) -> Result<Vec<Heard>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Declares that the store was put back to an older state: everything from now on is newer than what was lost. Returns
+    /// the new generation.
+    async fn new_generation(&self) -> Result<i64, StoreError>;
+
+    /// Lets a sweep rest on every node for so long from now; zero ends the rest.
+    async fn pause_sweep(&self, sweep: &str, rest: Duration) -> Result<(), StoreError>;
+
+    /// The sweeps that rest, each with what is left of its rest.
+    async fn paused_sweeps(&self) -> Result<Vec<(String, Duration)>, StoreError>;
 
     /// The newest events of a mitra, newest first.
     async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError>;

@@ -5,6 +5,7 @@
 
 mod bells;
 mod connect;
+mod nodes;
 mod reads;
 mod session;
 mod sessions;
@@ -27,12 +28,12 @@ use session::{Query, explain};
 pub use single_node::SingleNode;
 
 use super::{
-    AuthSession, Bell, MitraProfile, MitraQuery, SessionChange, SessionCounts, Store, StoreError, Transition,
+    AuthSession, Bell, Heard, MitraProfile, MitraQuery, SessionChange, SessionCounts, Store, StoreError, Transition,
     milliseconds,
 };
 use crate::domain::{
-    AvailablePage, Cause, ChatSession, Counts, CustomerId, Fence, MitraId, MitraRow, PresenceEvent, SessionAction,
-    SessionId, Source,
+    AvailablePage, Cause, ChatSession, Counts, CustomerId, Fence, MitraId, MitraRow, NodeId, PresenceEvent,
+    SessionAction, SessionId, Source,
 };
 
 /// Heartbeats of rows that another transaction holds are tried again this often, after this pause.
@@ -238,6 +239,10 @@ impl Store for PostgresStore {
         self.single(sqlx::query(sql)).await
     }
 
+    async fn last_given_revision(&self) -> Result<i64, StoreError> {
+        self.single(sqlx::query("SELECT last_value FROM hadir_revision")).await
+    }
+
     async fn invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
         self.read_invalid_sign_ins(ids).await
     }
@@ -273,6 +278,35 @@ impl Store for PostgresStore {
 
     async fn session_counts(&self) -> Result<SessionCounts, StoreError> {
         self.read_session_counts().await
+    }
+
+    async fn report_lone(&self, node: &NodeId) -> Result<(), StoreError> {
+        self.write_lone(node).await
+    }
+
+    async fn has_lone_nodes(&self, but: &NodeId, within: Duration) -> Result<bool, StoreError> {
+        self.read_lone(but, within).await
+    }
+
+    async fn heard_within(
+        &self,
+        within: Duration,
+        after: Option<MitraId>,
+        limit: u32,
+    ) -> Result<Vec<Heard>, StoreError> {
+        self.read_heard(within, after, limit).await
+    }
+
+    async fn new_generation(&self) -> Result<i64, StoreError> {
+        self.single(sqlx::query(connect::NEW_GENERATION)).await
+    }
+
+    async fn pause_sweep(&self, sweep: &str, rest: Duration) -> Result<(), StoreError> {
+        self.write_pause(sweep, rest).await
+    }
+
+    async fn paused_sweeps(&self) -> Result<Vec<(String, Duration)>, StoreError> {
+        self.read_pauses().await
     }
 
     async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError> {

@@ -110,14 +110,14 @@ impl SqliteStore {
                 Ok(after) => after,
                 Err(wrong) => return Ok(Err(wrong.into())),
             };
-            if let (Some(_), Holder::Becomes(mitra)) = (&after, action.holder())
-                && let Some(refusal) = self.refusal(&mut tx, mitra).await?
-            {
-                return Ok(Err(refusal));
-            }
             let changed = after.is_some();
-            if let Some(after) = &after {
-                self.write_in(&mut tx, after).await?;
+            if let Some(after) = after {
+                if let Holder::Becomes(mitra) = action.holder()
+                    && let Some(refusal) = self.refusal(&mut tx, mitra).await?
+                {
+                    return Ok(Err(refusal));
+                }
+                self.write_in(&mut tx, &after).await?;
             }
             let session = self.session_in(&mut tx, id).await?.ok_or(sqlx::Error::RowNotFound)?;
             let mut concerned = vec![before.mitra_id, session.mitra_id];

@@ -21,6 +21,9 @@ on_cluster!(
     commands_are_unavailable_and_sockets_live_while_postgres_is_away,
     both_away_is_the_last_state_marked_stale,
     a_node_starts_without_valkey,
+    a_thousand_questions_in_an_outage_are_few_questions_to_postgres,
+    the_mitras_of_a_node_that_alone_lost_valkey_stay_available_for_all,
+    what_a_node_without_valkey_commits_is_carried_on_by_the_others,
 );
 
 async fn each_reader_answers_from_the_mirror_while_it_is_live(world: World) {
@@ -177,6 +180,93 @@ async fn both_away_is_the_last_state_marked_stale(world: World) {
     node.reaches(Mode::Fallback).await;
     node.mirror_traffic(Traffic::Flows);
     watcher.until("live again", |frame| frame["source"] == json!(mirror_of(&world)) && frame["stale"] == false).await;
+}
+
+fn store_queries(metrics: &str) -> u64 {
+    let counts = metrics.lines().filter(|line| line.starts_with("hadir_store_queries_total{"));
+    counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+async fn a_thousand_questions_in_an_outage_are_few_questions_to_postgres(world: World) {
+    let node = world.node().await;
+    let service = node.token(Role::Service);
+    let mut mitras = Vec::new();
+    for _ in 0..20 {
+        mitras.push(node.online_mitra().await);
+    }
+    node.mirror_traffic(Traffic::Cut);
+    node.reaches(Mode::Fallback).await;
+    let asked = async || store_queries(&node.get("/metrics", "").await.text);
+    let (before, began) = (asked().await, std::time::Instant::now());
+    let one = async |n: usize| {
+        let mitra = &mitras[n % mitras.len()];
+        let reply = match n % 4 {
+            0 => node.get("/internal/mitras/available?limit=5", &service).await,
+            1 => node.get(&format!("/internal/mitras/{}/reachable", mitra.id), &service).await,
+            2 => node.get("/api/client/availability", &service).await,
+            _ => node.post("/api/mitra/status/heartbeat", &mitra.token, json!({})).await,
+        };
+        assert_eq!(reply.status.as_u16(), 200, "{}", reply.text);
+    };
+    for round in 0..10 {
+        futures_util::future::join_all((round * 100..round * 100 + 100).map(one)).await;
+    }
+    let (queries, took) = (asked().await - before, began.elapsed());
+    // The routines ask a few times a second besides.
+    let bound = 20.0 * (1.0 + took.as_secs_f64());
+    assert!((queries as f64) < bound, "{queries} queries in {took:?}");
+}
+
+const HASTY: [(&str, &str); 5] = [
+    ("HEARTBEAT_INTERVAL_SECONDS", "0.3"),
+    ("HEARTBEAT_SUSPECT_SECONDS", "1.5"),
+    ("MITRA_OFFLINE_AFTER_SECONDS", "2"),
+    ("HADIR_CHANGE_FEED_SECONDS", "0.2"),
+    ("HADIR_SWEEP_RELEASE_SECONDS", "0"),
+];
+
+async fn the_mitras_of_a_node_that_alone_lost_valkey_stay_available_for_all(world: World) {
+    let (alone, other) = (world.node_with(&HASTY).await, world.node_with(&HASTY).await);
+    let (kept, silent) = (alone.mitra().await, alone.online_mitra().await);
+    let mut socket = alone.dial_mitra(&kept).await;
+    socket.commands("online").await;
+    let mut watcher = other.dial_customer().await;
+    watcher.sees(2).await;
+    // Read all the while, as an app does: its pings are answered by reading.
+    let watching = tokio::spawn(async move { watcher.until("one left", |frame| frame["available"] != 2).await });
+    alone.mirror_traffic(Traffic::Cut);
+    alone.reaches(Mode::Fallback).await;
+    // Until the one that has no socket is durably offline, which the other node decides.
+    let began = std::time::Instant::now();
+    while other.store().mitra(silent.id).await.unwrap().unwrap().online {
+        assert!(began.elapsed() < crate::support::PATIENCE, "the silent one is never swept");
+        socket.is_alive().await;
+        other.presence().sweep_silent().await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(other.presence().mode(), Mode::Live);
+    let view = other.presence().reachable(kept.id).await.unwrap();
+    assert_eq!((view.source, view.value.reachability().available), (Source::Valkey, true));
+    let row = other.store().mitra(kept.id).await.unwrap().unwrap();
+    assert!(row.online);
+    assert_eq!(watching.await.unwrap()["any"], true, "and never none");
+}
+
+async fn what_a_node_without_valkey_commits_is_carried_on_by_the_others(world: World) {
+    let (alone, other) = (world.node().await, world.node().await);
+    let mitra = alone.mitra().await;
+    let mut socket = other.dial_mitra(&mitra).await;
+    let mut watcher = other.dial_customer().await;
+    watcher.sees(0).await;
+    alone.mirror_traffic(Traffic::Cut);
+    alone.reaches(Mode::Fallback).await;
+    alone.presence().go_online(mitra.id, Actor::Mitra).await.unwrap();
+    watcher.sees(1).await;
+    super::in_agreement(&world, &other, mitra.id).await;
+    alone.deactivate(&mitra).await;
+    assert_eq!(socket.closed().await, Closed::new(4503, "deactivated"));
+    watcher.sees(0).await;
+    super::in_agreement(&world, &other, mitra.id).await;
 }
 
 async fn a_node_starts_without_valkey(world: World) {

@@ -1,4 +1,4 @@
--- The rules of 0002, for the rows that were there before. Reading and writing go on meanwhile.
+-- The rules of 0003, for the rows that were there before. Reading and writing go on meanwhile.
 DO $$
 DECLARE
     rule text;

@@ -1,6 +1,6 @@
 -- no-transaction
--- Counts the sessions that were there before the triggers, a thousand mitras at a time, so that nobody waits long for a row. One
--- who is written meanwhile is counted by the triggers already.
+-- Counts the sessions that were there before the triggers, a thousand mitras at a time, so that nobody waits long for a row. Those
+-- who are written meanwhile are counted by the triggers already.
 DO $$
 DECLARE
     batch uuid[];

@@ -1,0 +1,1 @@
+-- Nothing to do: nobody but 0001 makes the tables of this file.

@@ -1,1 +1,0 @@
--- Done by 0002: the file has one writer, and nobody waits.

@@ -1,0 +1,1 @@
+-- Done by 0003: the file has one writer, and nobody waits.

@@ -1,0 +1,70 @@
+//! One of several nodes may lose the mirror alone. It writes its sockets' heartbeats to the store and says so there; the
+//! others carry them to the mirror, so that its mitras stay where they are for everybody.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Presence, PresenceError};
+use crate::mirror::{BATCH, Beat};
+
+/// A lone node says so once per heartbeat interval; after so many without a word it is one no more.
+const WORDS: u32 = 3;
+
+impl Presence {
+    /// Says in the store that this node is without the mirror, while it writes its heartbeats there.
+    pub(super) async fn report_lone(&self) {
+        let answer = self.store.report_lone(&self.settings.node_id).await;
+        if let Err(error) = self.asked_store("report_lone", answer) {
+            tracing::debug!(%error, "the others cannot be told that this node is without the mirror");
+        }
+    }
+
+    /// Carries the heartbeats of nodes without the mirror to the mirror, for as long as it is polled.
+    pub async fn follow_lone_nodes(self: Arc<Self>, cadence: Duration) {
+        let mut beat = interval(cadence);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            beat.tick().await;
+            if self.gate.is_live()
+                && let Err(error) = self.import_heartbeats(cadence).await
+            {
+                tracing::debug!(%error, "heartbeats of other nodes could not be imported");
+            }
+        }
+    }
+
+    /// Returns how many were carried over; 0 when every node has the mirror.
+    pub(super) async fn import_heartbeats(&self, cadence: Duration) -> Result<u64, PresenceError> {
+        let interval = self.settings.heartbeat_interval;
+        let answer = self.store.has_lone_nodes(&self.settings.node_id, interval * WORDS).await;
+        if !self.asked_store("has_lone_nodes", answer)? {
+            return Ok(0);
+        }
+        // Since the last import, and what was being written then.
+        let heard_within = cadence + interval;
+        let (mut carried, mut after) = (0, None);
+        loop {
+            let answer = self.store.heard_within(heard_within, after, BATCH as u32).await;
+            let heard = self.asked_store("heard_within", answer)?;
+            let Some(last) = heard.last() else { return Ok(carried) };
+            after = Some(last.id);
+            let now = self.mirror_ms(self.hub.now_ms());
+            // The store hears of a heartbeat up to one interval late.
+            let beats: Vec<Beat> = heard
+                .iter()
+                .map(|heard| {
+                    let age = heard.age.saturating_sub(interval).as_millis() as u64;
+                    Beat { id: heard.id, online_epoch: heard.online_epoch, at_ms: now.saturating_sub(age) }
+                })
+                .collect();
+            let answer = self.asked_mirror("beat", self.mirror.beat(&beats).await);
+            let report = answer.map_err(|error| PresenceError::Unavailable(error.to_string()))?;
+            self.absorb(report.pulse);
+            carried += beats.len() as u64;
+            if heard.len() < BATCH {
+                return Ok(carried);
+            }
+        }
+    }
+}

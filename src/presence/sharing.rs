@@ -1,0 +1,146 @@
+//! Questions to the store that many share while the mirror is away, so that an outage of Valkey does not become a stampede on
+//! Postgres: however many ask, the store is asked a few times a second.
+
+use std::{collections::HashMap, future::Future, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{sync::Mutex as Turn, time::sleep};
+
+use super::{Presence, PresenceError};
+use crate::{
+    domain::{AvailablePage, Counts, MitraId, MitraRow},
+    store::SessionCounts,
+};
+
+/// For how long an answer (or a failure) of the store serves everybody.
+const KEPT_MS: u64 = 500;
+/// Least time between two questions about single mitras.
+const PACE_MS: u64 = 200;
+/// Ids in one question.
+const BATCH: usize = 1_000;
+/// Mitras in the sample that the answers of a moment are drawn from.
+const SAMPLE: u32 = 500;
+
+type Answer<T> = Result<T, PresenceError>;
+
+/// One answer, asked for once at a time and kept for a moment. Whoever comes meanwhile waits for it.
+pub(super) struct Shared<T> {
+    held: Turn<Option<(u64, Answer<T>)>>,
+}
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Self { held: Turn::default() }
+    }
+}
+
+impl<T: Clone> Shared<T> {
+    async fn get(&self, now_ms: impl Fn() -> u64, ask: impl Future<Output = Answer<T>>) -> Answer<T> {
+        let mut held = self.held.lock().await;
+        if let Some((at, answer)) = &*held
+            && now_ms() < at + KEPT_MS
+        {
+            return answer.clone();
+        }
+        let answer = ask.await;
+        *held = Some((now_ms(), answer.clone()));
+        answer
+    }
+
+    async fn forget(&self) {
+        self.held.lock().await.take();
+    }
+}
+
+/// Rows of single mitras. Whoever gets the turn asks for all that wait, and they find their answers when their turns come,
+/// which is before that of anybody who came later: turns are given in order.
+#[derive(Default)]
+pub(super) struct Rows {
+    wanted: Mutex<Wanted>,
+    turn: Turn<LastQuestion>,
+}
+
+/// Who waits, with the number of the newest request for each.
+#[derive(Default)]
+struct Wanted {
+    requests: u64,
+    ids: HashMap<MitraId, u64>,
+}
+
+#[derive(Default)]
+struct LastQuestion {
+    at_ms: u64,
+    asked: HashMap<MitraId, u64>,
+    answer: Option<Answer<HashMap<MitraId, MitraRow>>>,
+}
+
+impl Presence {
+    /// The counts of the store, at most a moment old.
+    pub(super) async fn counts_in_store(&self) -> Answer<Counts> {
+        let ask = async { self.asked_store("counts", self.store.counts(self.fresh_in_store()).await) };
+        self.shared_counts.get(|| self.hub.now_ms(), ask).await
+    }
+
+    /// The counts of the store as they are now, for the one routine that pushes them.
+    pub(super) async fn count_in_store(&self) -> Answer<Counts> {
+        self.shared_counts.forget().await;
+        self.counts_in_store().await
+    }
+
+    /// Sessions by status, at most a moment old. Only the store counts sessions, whatever the mode.
+    pub(super) async fn session_counts(&self) -> Answer<SessionCounts> {
+        let ask = async { self.asked_store("session_counts", self.store.session_counts().await) };
+        self.shared_sessions.get(|| self.hub.now_ms(), ask).await
+    }
+
+    /// A sample of those whom the store holds for available, at most a moment old, larger than anybody asks for.
+    pub(super) async fn sample_in_store(&self) -> Answer<AvailablePage> {
+        let ask = async {
+            let answer = self.store.find_available(self.fresh_in_store(), SAMPLE).await;
+            self.asked_store("find_available", answer)
+        };
+        self.shared_sample.get(|| self.hub.now_ms(), ask).await
+    }
+
+    /// One mitra's row, asked for together with others'.
+    pub(super) async fn row_in_store(&self, id: MitraId) -> Answer<Option<MitraRow>> {
+        let request = {
+            let mut wanted = self.shared_rows.wanted.lock();
+            wanted.requests += 1;
+            let request = wanted.requests;
+            wanted.ids.insert(id, request);
+            request
+        };
+        let mut last = self.shared_rows.turn.lock().await;
+        // An answer that was asked for before the request came is none.
+        if last.asked.get(&id).is_none_or(|answered| *answered < request) {
+            let wait = (last.at_ms + PACE_MS).saturating_sub(self.hub.now_ms());
+            if last.at_ms > 0 && wait > 0 {
+                sleep(Duration::from_millis(wait)).await;
+            }
+            // Left in the list until the answer is there: whoever asks may be gone before.
+            let asked: HashMap<MitraId, u64> = {
+                let wanted = self.shared_rows.wanted.lock();
+                let others = wanted.ids.iter().map(|(id, request)| (*id, *request)).take(BATCH - 1);
+                others.chain([(id, wanted.ids.get(&id).copied().unwrap_or(request))]).collect()
+            };
+            let ids: Vec<MitraId> = asked.keys().copied().collect();
+            let answer = self.asked_store("mitras", self.store.mitras(&ids).await);
+            self.shared_rows
+                .wanted
+                .lock()
+                .ids
+                .retain(|id, newest| asked.get(id).is_none_or(|request| request < newest));
+            *last = LastQuestion {
+                at_ms: self.hub.now_ms(),
+                asked,
+                answer: Some(answer.map(|rows| rows.into_iter().map(|row| (row.id, row)).collect())),
+            };
+        }
+        match &last.answer {
+            Some(Ok(rows)) => Ok(rows.get(&id).cloned()),
+            Some(Err(error)) => Err(error.clone()),
+            None => Err(PresenceError::Unavailable("nobody was asked; try again shortly".to_owned())),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What nodes tell each other through the store: who is without the mirror and what it heard, and which sweeps rest.
+
+use std::time::Duration;
+
+use sqlx::Row;
+
+use super::{PostgresStore, explain};
+use crate::{
+    domain::{MitraId, NodeId},
+    store::{Heard, StoreError, milliseconds},
+};
+
+impl PostgresStore {
+    pub(super) async fn write_lone(&self, node: &NodeId) -> Result<(), StoreError> {
+        // Those of nodes that are long gone go with it.
+        let sql = "WITH gone AS (DELETE FROM hadir_lone_nodes WHERE seen_at < now() - interval '1 day' AND node_id <> $1) \
+                   INSERT INTO hadir_lone_nodes (node_id) VALUES ($1) \
+                   ON CONFLICT (node_id) DO UPDATE SET seen_at = excluded.seen_at";
+        self.ask(sqlx::query(sql).bind(node.as_str())).await.map(|_| ())
+    }
+
+    pub(super) async fn read_lone(&self, but: &NodeId, within: Duration) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM hadir_lone_nodes \
+                   WHERE node_id <> $1 AND seen_at > now() - $2 * interval '1 millisecond')";
+        self.single(sqlx::query(sql).bind(but.as_str()).bind(milliseconds(within))).await
+    }
+
+    pub(super) async fn read_heard(
+        &self,
+        within: Duration,
+        after: Option<MitraId>,
+        limit: u32,
+    ) -> Result<Vec<Heard>, StoreError> {
+        let sql = "SELECT id, online_epoch, greatest(age_ms, 0) AS age_ms FROM hadir_mitras \
+                   WHERE is_online AND is_active AND ($1::uuid IS NULL OR id > $1) \
+                   AND last_heartbeat_at > now() - $2 * interval '1 millisecond' ORDER BY id LIMIT $3";
+        let query = sqlx::query(sql).bind(after.map(|id| id.0)).bind(milliseconds(within)).bind(i64::from(limit));
+        let heard = |row: &sqlx::postgres::PgRow| {
+            Ok::<_, sqlx::Error>(Heard {
+                id: MitraId(row.try_get("id")?),
+                online_epoch: row.try_get("online_epoch")?,
+                age: Duration::from_millis(row.try_get::<i64, _>("age_ms")?.max(0) as u64),
+            })
+        };
+        self.ask(query).await?.iter().map(heard).collect::<Result<_, _>>().map_err(explain)
+    }
+
+    pub(super) async fn write_pause(&self, sweep: &str, rest: Duration) -> Result<(), StoreError> {
+        let sql = "INSERT INTO hadir_sweep_pauses (sweep, until) VALUES ($1, now() + $2 * interval '1 millisecond') \
+                   ON CONFLICT (sweep) DO UPDATE SET until = excluded.until";
+        self.ask(sqlx::query(sql).bind(sweep).bind(milliseconds(rest))).await.map(|_| ())
+    }
+
+    pub(super) async fn read_pauses(&self) -> Result<Vec<(String, Duration)>, StoreError> {
+        let sql = "SELECT sweep, (extract(epoch FROM until - now()) * 1000)::bigint AS left_ms \
+                   FROM hadir_sweep_pauses WHERE until > now()";
+        let pause = |row: &sqlx::postgres::PgRow| {
+            let left = row.try_get::<i64, _>("left_ms")?.max(0) as u64;
+            Ok::<_, sqlx::Error>((row.try_get("sweep")?, Duration::from_millis(left)))
+        };
+        self.ask(sqlx::query(sql)).await?.iter().map(pause).collect::<Result<_, _>>().map_err(explain)
+    }
+}
