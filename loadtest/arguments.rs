@@ -29,6 +29,14 @@ pub struct Run {
     /// The server's binary; otherwise target/release/hadir, built when it is missing or old.
     #[arg(long)]
     pub server: Option<PathBuf>,
+    /// One more variable in the server's environment, `NAME=VALUE`; may repeat. To compare settings.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
+    pub settings: Vec<(String, String)>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// Parts that the benchmark starts as processes of their own; not for people.

@@ -91,6 +91,7 @@ const PATIENT: &[(&str, &str)] = &[("HEARTBEAT_SUSPECT_SECONDS", "7200"), ("MITR
 pub struct Bench {
     pub sizes: &'static Sizes,
     binary: PathBuf,
+    settings: Vec<(String, String)>,
     stores: OnceCell<Stores>,
 }
 
@@ -103,12 +104,17 @@ impl Bench {
         self.stores.get_or_try_init(Stores::start).await
     }
 
+    fn with<'a>(&'a self, settings: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let own = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        settings.iter().copied().chain(own).collect()
+    }
+
     /// A server on SQLite and the in-process mirror, with mitras 0 to `mitras` in its file.
     ///
     /// # Errors
     /// It does not start.
     pub async fn embedded(&self, mitras: usize, settings: &[(&str, &str)]) -> Result<Server> {
-        Server::start(&self.binary, Backend::Embedded, mitras as u64, settings).await
+        Server::start(&self.binary, Backend::Embedded, mitras as u64, &self.with(settings)).await
     }
 
     /// A server on an empty Valkey and a new database with mitras 0 to `mitras` in it.
@@ -136,7 +142,7 @@ impl Bench {
     /// It does not start.
     pub async fn node(&self, database: &Database, mitras: usize, settings: &[(&str, &str)]) -> Result<Server> {
         let backend = Backend::Clustered(database, &self.stores().await?.valkey);
-        Server::start(&self.binary, backend, mitras as u64, settings).await
+        Server::start(&self.binary, backend, mitras as u64, &self.with(settings)).await
     }
 
     /// The same with every mitra online, by plain SQL, for longer than a run takes.
@@ -168,7 +174,12 @@ pub async fn run(run: Run) -> Result<()> {
         Some(path) => path.canonicalize().with_context(|| format!("{} is not there", path.display()))?,
         None => tokio::task::spawn_blocking(server::release_binary).await??,
     };
-    let bench = Bench { sizes: if run.short { &SHORT } else { &FULL }, binary, stores: OnceCell::new() };
+    let bench = Bench {
+        sizes: if run.short { &SHORT } else { &FULL },
+        binary,
+        settings: run.settings,
+        stores: OnceCell::new(),
+    };
     let mut table = Table::new(run.short);
     let began = Instant::now();
     for name in names.into_iter().filter(|name| run.rows.is_empty() || run.rows.iter().any(|row| row == name)) {

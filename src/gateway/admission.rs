@@ -91,16 +91,18 @@ impl Gateway {
             Ok((handshake, credentials)) => {
                 let (response, upgrade) = handshake.accept();
                 let gateway = Arc::clone(self);
-                // Boxed in two: what is needed to come in is freed when the session begins.
+                // Boxed in three: what is needed to come in is freed when the session begins, what is needed to leave is not
+                // there before it ends. The session is lent, because each future that owns it holds it twice.
                 self.lifecycle.spawn(async move {
-                    let Some((session, status)) = Box::pin(gateway.enter(path, upgrade, credentials)).await else {
+                    let Some((mut session, status)) = Box::pin(gateway.enter(path, upgrade, credentials)).await else {
                         return;
                     };
-                    match path {
-                        Path::Mitra => mitra::run(session, status).await,
-                        Path::Availability => watcher::run_availability(session).await,
-                        Path::Dashboard => watcher::run_dashboard(session).await,
-                    }
+                    let end = match path {
+                        Path::Mitra => mitra::run(&mut session, status).await,
+                        Path::Availability => watcher::run_availability(&mut session).await,
+                        Path::Dashboard => watcher::run_dashboard(&mut session).await,
+                    };
+                    Box::pin(session.end(end)).await;
                 });
                 response
             }

@@ -23,13 +23,12 @@ struct Commands {
     waiting: VecDeque<ClientMessage>,
 }
 
-/// Runs the session until it ends.
-pub(super) async fn run(mut session: Session, status: Option<StatusChange>) {
-    let end = match converse(&mut session, status).await {
+/// Runs the session; returns why it ended.
+pub(super) async fn run(session: &mut Session, status: Option<StatusChange>) -> End {
+    match converse(session, status).await {
         Ok(never) => match never {},
         Err(end) => end,
-    };
-    session.end(end).await;
+    }
 }
 
 async fn converse(session: &mut Session, status: Option<StatusChange>) -> Result<std::convert::Infallible, End> {
@@ -63,7 +62,7 @@ async fn converse(session: &mut Session, status: Option<StatusChange>) -> Result
             () = session.registration.woken() => {}
             (id, answer) = answered(&mut commands) => {
                 next_command(&session.gateway, seat.id(), &mut commands);
-                tell(session, id.as_deref(), answer).await?;
+                Box::pin(tell(session, id.as_deref(), answer)).await?;
             }
             message = session.socket.next() => {
                 let message = message?;

@@ -89,9 +89,9 @@ impl Session {
         self.send(frame).await
     }
 
-    pub(super) async fn send(&mut self, frame: Encoded) -> Result<(), End> {
+    pub(super) fn send(&mut self, frame: Encoded) -> impl Future<Output = Result<(), End>> + Send {
         self.sent_ms = self.gateway.hub.now_ms();
-        self.socket.send_to(&self.registration, frame).await
+        self.socket.send(&self.registration, frame)
     }
 
     pub(super) async fn send_error(&mut self, id: Option<&str>, code: ErrorCode, text: &str) -> Result<(), End> {
@@ -170,11 +170,11 @@ impl Session {
         if !self.warned_of_expiry && now >= self.warning_ms() {
             self.warned_of_expiry = true;
             let text = "the token expires soon: send `refresh` with a new one";
-            self.send_error(None, ErrorCode::TokenExpiring, text).await?;
+            Box::pin(self.send_error(None, ErrorCode::TokenExpiring, text)).await?;
         }
         if now + self.slack_ms() >= heard.max(self.pinged_ms) + self.interval_ms() {
             self.pinged_ms = now;
-            self.socket.ping().await?;
+            self.socket.ping(&self.registration).await?;
         }
         Ok(())
     }
@@ -190,29 +190,32 @@ impl Session {
     }
 
     /// One message of the client: paced, understood and, where every session answers alike, answered. What is left is for
-    /// the session.
+    /// the session. All but the plain ping is boxed: it is rare, and would weigh on every idle socket.
     pub(super) async fn take(&mut self, message: Message) -> Result<Option<ClientMessage>, End> {
         let now = self.gateway.hub.now_ms();
         match self.bucket.message(now) {
             Pace::Fine => {}
-            Pace::Warn => {
-                let rate = self.gateway.settings.messages_per_second;
-                let text = format!("more than {rate} messages a second; slow down");
-                self.send_error(None, ErrorCode::RateLimited, &text).await?;
-                return Ok(None);
-            }
+            Pace::Warn => return Box::pin(self.warn_of_rate()).await.map(|()| None),
             Pace::Close => return Err(Close::RATE_LIMITED.into()),
         }
-        let Message::Text(text) = message else { return Ok(None) };
-        if ClientMessage::is_plain_ping(&text) {
-            self.send(pong()).await?;
-            return Ok(None);
+        match message {
+            Message::Text(text) if ClientMessage::is_plain_ping(&text) => self.send(pong()).await.map(|()| None),
+            Message::Text(text) => Box::pin(self.understand(text, now)).await,
+            _ => Ok(None),
         }
+    }
+
+    async fn warn_of_rate(&mut self) -> Result<(), End> {
+        let rate = self.gateway.settings.messages_per_second;
+        let text = format!("more than {rate} messages a second; slow down");
+        self.send_error(None, ErrorCode::RateLimited, &text).await
+    }
+
+    async fn understand(&mut self, text: Encoded, now: u64) -> Result<Option<ClientMessage>, End> {
         match ClientMessage::parse(&text, self.gateway.settings.messages) {
             Ok(ClientMessage { command: Command::Ping, .. }) => self.send(pong()).await.map(|()| None),
             Ok(ClientMessage { id, command: Command::Auth { token } | Command::Refresh { token } }) => {
-                // Boxed: rare, and its future would weigh on every idle socket.
-                Box::pin(self.refresh(id.as_deref(), &token)).await.map(|()| None)
+                self.refresh(id.as_deref(), &token).await.map(|()| None)
             }
             Ok(message) => Ok(Some(message)),
             Err(BadMessage { id, message }) => {

@@ -1,8 +1,8 @@
 //! One WebSocket: tuned buffers, writes with a deadline, closes that say why.
 
-use std::time::Duration;
+use std::{future::ready, time::Duration};
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt, future::Either};
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
@@ -20,8 +20,9 @@ use crate::{
     protocol::{Close, Encoded},
 };
 
-/// A small read buffer grows while a frame is in it and is all an idle socket holds; tungstenite's own default is 128 KiB.
-const READ_BUFFER_BYTES: usize = 1_024;
+/// A dozen pings. It grows for a longer message, which few clients ever send, and is all that an idle socket holds to read
+/// into; tungstenite's own default is 128 KiB.
+const READ_BUFFER_BYTES: usize = 256;
 
 /// Why a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,31 +82,45 @@ impl Socket {
         }
     }
 
-    /// Sends a frame; a reader that makes no progress for the stated time is given up.
-    pub(super) async fn send(&mut self, frame: Encoded) -> Result<(), End> {
-        self.write(Message::Text(frame)).await
-    }
-
-    /// Sends a frame, unless the socket is ordered to close while the reader stalls.
-    pub(super) async fn send_to(&mut self, connection: &Connection, frame: Encoded) -> Result<(), End> {
-        tokio::select! {
-            biased;
-            sent = self.send(frame) => sent,
-            close = ordered(connection) => Err(End::Close(close)),
-        }
+    /// Sends a frame. It is tried at once, before anybody awaits: what the kernel takes, nearly every frame, needs neither a
+    /// timer nor room for one in the session's task. A reader that makes no progress for the stated time is given up, and so
+    /// is one that stalls when the socket is ordered to close.
+    pub(super) fn send<'a>(
+        &'a mut self,
+        connection: &'a Connection,
+        frame: Encoded,
+    ) -> impl Future<Output = Result<(), End>> + Send + 'a {
+        self.write(connection, Message::Text(frame))
     }
 
     /// A protocol ping; its pong is heard like any frame.
-    pub(super) async fn ping(&mut self) -> Result<(), End> {
-        self.write(Message::Ping(Bytes::new())).await
+    pub(super) fn ping<'a>(
+        &'a mut self,
+        connection: &'a Connection,
+    ) -> impl Future<Output = Result<(), End>> + Send + 'a {
+        self.write(connection, Message::Ping(Bytes::new()))
     }
 
-    async fn write(&mut self, message: Message) -> Result<(), End> {
-        match timeout(self.stalled_after, self.ws.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(end_of(&error)),
-            Err(_) => Err(Close::STALLED.into()),
+    fn write<'a>(
+        &'a mut self,
+        connection: &'a Connection,
+        message: Message,
+    ) -> impl Future<Output = Result<(), End>> + Send + 'a {
+        let stalled_after = self.stalled_after;
+        let mut sending = self.ws.send(message);
+        if let Some(sent) = (&mut sending).now_or_never() {
+            return Either::Left(ready(sent.map_err(|error| end_of(&error))));
         }
+        Either::Right(Box::pin(async move {
+            tokio::select! {
+                biased;
+                sent = timeout(stalled_after, sending) => match sent {
+                    Ok(sent) => sent.map_err(|error| end_of(&error)),
+                    Err(_) => Err(Close::STALLED.into()),
+                },
+                close = ordered(connection) => Err(End::Close(close)),
+            }
+        }))
     }
 
     /// Ends the session: says why, waits briefly for the peer's own close, and lets go. Returns the code for the metrics.

@@ -32,30 +32,29 @@ impl News for DashboardNews {
     }
 }
 
-/// Runs a customer's session until it ends.
-pub(super) async fn run_availability(session: Session) {
+/// Runs a customer's session; returns why it ended.
+pub(super) async fn run_availability(session: &mut Session) -> End {
     let news = session.gateway.hub.watch_availability();
-    run(session, news, false).await;
+    ended(watch(session, news, false).await)
 }
 
-/// Runs a dashboard's session until it ends.
-pub(super) async fn run_dashboard(session: Session) {
+/// Runs a dashboard's session; returns why it ended.
+pub(super) async fn run_dashboard(session: &mut Session) -> End {
     let news = session.gateway.hub.watch_dashboard();
     session.gateway.presence.want_dashboard();
-    run(session, news, true).await;
+    ended(watch(session, news, true).await)
 }
 
-async fn run<N: News>(mut session: Session, mut news: watch::Receiver<Option<Arc<N>>>, with_history: bool) {
-    let end = match watch(&mut session, &mut news, with_history).await {
+fn ended(watched: Result<std::convert::Infallible, End>) -> End {
+    match watched {
         Ok(never) => match never {},
         Err(end) => end,
-    };
-    session.end(end).await;
+    }
 }
 
 async fn watch<N: News>(
     session: &mut Session,
-    news: &mut watch::Receiver<Option<Arc<N>>>,
+    mut news: watch::Receiver<Option<Arc<N>>>,
     mut with_history: bool,
 ) -> Result<std::convert::Infallible, End> {
     session.silence = Some(session.gateway.settings.max_silence.mul_f32(SILENCE));
