@@ -4,7 +4,7 @@ mod adoption;
 mod expiry;
 mod law;
 mod sql;
-mod writers;
+pub mod writers;
 
 use std::time::Duration;
 
@@ -40,11 +40,11 @@ on_both!(
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 /// The n-th session.
-pub(super) fn session_id(n: u128) -> SessionId {
+pub fn session_id(n: u128) -> SessionId {
     SessionId(Uuid::from_u128(0xc4a7 << 96 | n))
 }
 
-pub(super) fn customer(n: u128) -> CustomerId {
+pub fn customer(n: u128) -> CustomerId {
     CustomerId(Uuid::from_u128(0xc057 << 96 | n))
 }
 

@@ -22,16 +22,19 @@ use super::{
 };
 use crate::support::postgres;
 
-const MITRAS: u64 = 40;
-const SESSIONS: u64 = 400;
+/// Mitras 1 to 40 and sessions 1 to 400 are what everybody writes.
+pub const MITRAS: u64 = 40;
+pub const SESSIONS: u64 = 400;
 const EACH: u64 = 8;
 const BUSY_FOR: Duration = Duration::from_secs(4);
 
-fn mitra(n: u64) -> u128 {
+/// One of the mitras, for the n-th step of a writer.
+pub fn mitra(n: u64) -> u128 {
     1 + u128::from(n.wrapping_mul(7919) % MITRAS)
 }
 
-fn session(n: u64) -> u128 {
+/// One of the sessions, for the n-th step of a writer.
+pub fn session(n: u64) -> u128 {
     1 + u128::from(n.wrapping_mul(7907) % SESSIONS)
 }
 
@@ -73,7 +76,7 @@ async fn call(store: &PostgresStore, step: u64) -> Result<(), StoreError> {
 
 /// One statement of another program, of many rows. Its own rows it takes one after the other by id, so that two of these do
 /// not wait for each other; statuses, which the triggers of the others take too, in any order.
-async fn statement(pool: &PgPool, step: u64) -> Result<(), sqlx::Error> {
+pub async fn statement(pool: &PgPool, step: u64) -> Result<(), sqlx::Error> {
     let from = session(step);
     let sessions = format!("id BETWEEN '{}' AND '{}'", session_id(from), session_id(from + 20));
     let held = format!("id IN (SELECT id FROM chat_sessions WHERE {sessions} ORDER BY id FOR UPDATE)");
