@@ -29,10 +29,9 @@ async fn a_body_that_is_not_what_it_must_be_is_400(world: World) {
     let searching = desk.searching().await;
     let active = desk.taken(mitra.id, Payment::Paid, LONG).await;
     let before = [desk.session(searching).await, desk.session(active).await];
-    let fences = [mitra.id, other.id].map(|id| async move { id });
-    let mut rows = Vec::new();
-    for id in fences {
-        rows.push(in_agreement(&world, &node, id.await).await.fence);
+    let mut fences = Vec::new();
+    for mitra in [&mitra, &other] {
+        fences.push(in_agreement(&world, &node, mitra.id).await.fence);
     }
     let id = other.id;
     let accept = |field: &str, value: &str| {
@@ -124,8 +123,8 @@ async fn a_body_that_is_not_what_it_must_be_is_400(world: World) {
     let no_type = node.request(Method::POST, &format!("/internal/sessions/{active}/end"), &service).body("{}");
     assert_eq!(node.send(no_type).await.problem(), refused(400, "bad_request"));
     assert_eq!([desk.session(searching).await, desk.session(active).await], before, "nothing half-written");
-    for (mitra, fence) in [mitra.id, other.id].into_iter().zip(rows) {
-        assert_eq!(in_agreement(&world, &node, mitra).await.fence, fence);
+    for (mitra, fence) in [&mitra, &other].into_iter().zip(fences) {
+        assert_eq!(in_agreement(&world, &node, mitra.id).await.fence, fence);
     }
     let counts = node.store().session_counts().await.unwrap();
     assert_eq!((counts.searching, counts.active), (1, 1), "no session came of any of these");

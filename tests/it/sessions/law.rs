@@ -1,7 +1,7 @@
 //! Assignment is law: decided in the store, whatever the mirror says and however many ask at once.
 
 use futures_util::future::join_all;
-use hadir::domain::{Actor, MitraId, MitraRow, Payment, Role};
+use hadir::domain::{Actor, MitraId, MitraRow, Mode, Payment, Role};
 use uuid::Uuid;
 
 use super::{Desk, LONG, done, refused};
@@ -57,6 +57,8 @@ async fn of_two_hundred_accepts_at_once_three_win_where_three_have_room(world: W
     let node = patient(&world).await;
     let mitra = roomy(&node, 3).await;
     assert_eq!(accepted(&[Desk::at(&node)], mitra.id, 200).await, 3);
+    // So many at once may be too much for a mirror on a busy machine; it is healed then.
+    node.reaches(Mode::Live).await;
     assert_eq!(in_agreement(&world, &node, mitra.id).await.sessions, 3);
 }
 
@@ -81,30 +83,24 @@ async fn of_twenty_mitras_at_one_session_one_wins(world: World) {
     }
 }
 
-/// What the mirror holds of a mitra becomes wrong, and stays so: online, with endless room, and newer than any truth.
+/// What the mirror holds of a mitra becomes wrong, and stays so: online, with endless room, and newer than any truth. The mirror
+/// knows how much it holds, and would say that it was tampered with: that is tampered with too.
+const CORRUPT: &str = "
+local id, record, now = ARGV[1], ARGV[2], redis.call('TIME')[1] * 1000
+redis.call('HSET', 'hadir:mitras', id, record)
+redis.call('SET', 'mitra:capacity:' .. id, '0')
+redis.call('SADD', 'mitras:online', id)
+redis.call('SREM', 'mitras:deactivated', id)
+redis.call('ZADD', 'mitras:liveness', now + 20000, id)
+redis.call('ZADD', 'mitras:available', now + 20000, id)
+local sizes = redis.call('HLEN', 'hadir:mitras') .. '/' .. redis.call('SCARD', 'mitras:online') .. '/'
+  .. redis.call('SCARD', 'mitras:deactivated') .. '/' .. redis.call('ZCARD', 'mitras:liveness') .. '/'
+  .. redis.call('ZCARD', 'mitras:available')
+return redis.call('HSET', 'hadir:published', 'sizes', sizes)";
+
 fn corrupt(world: &World, row: &MitraRow) {
-    let id = row.id.to_string();
     let record = format!("o:{}:{}:999999999999:0:1000", row.online_epoch.max(1), row.fence.generation);
-    let mut valkey = world.valkey();
-    let now = valkey.ask(&["TIME"]).list();
-    let score = (now[0].parse::<u64>().unwrap() * 1000 + 20_000).to_string();
-    valkey.ask(&["HSET", "hadir:mitras", &id, &record]);
-    valkey.ask(&["SET", &format!("mitra:capacity:{id}"), "0"]);
-    valkey.ask(&["SADD", "mitras:online", &id]);
-    valkey.ask(&["SREM", "mitras:deactivated", &id]);
-    valkey.ask(&["ZADD", "mitras:liveness", &score, &id]);
-    valkey.ask(&["ZADD", "mitras:available", &score, &id]);
-    // The mirror knows how much it holds: a decoy gives way for each that is smuggled in.
-    let sizes: Vec<String> = [
-        ("HLEN", "hadir:mitras"),
-        ("SCARD", "mitras:online"),
-        ("SCARD", "mitras:deactivated"),
-        ("ZCARD", "mitras:liveness"),
-        ("ZCARD", "mitras:available"),
-    ]
-    .map(|(command, key)| valkey.ask(&[command, key]).number().to_string())
-    .into();
-    valkey.ask(&["HSET", "hadir:published", "sizes", &sizes.join("/")]);
+    world.valkey().ask(&["EVAL", CORRUPT, "0", &row.id.to_string(), &record]);
 }
 
 async fn nobody_is_let_in(world: &World, nodes: &[Node]) {

@@ -31,6 +31,22 @@ fn busy_for() -> Duration {
     asked.map_or(BUSY_FOR, |seconds| Duration::from_secs_f64(seconds.parse().expect("seconds")))
 }
 
+/// How much was written: calls and how many of them were not refused, and statements.
+#[derive(Debug, Default)]
+struct Writes {
+    calls: u64,
+    done: u64,
+    statements: u64,
+}
+
+impl std::ops::AddAssign for Writes {
+    fn add_assign(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.done += other.done;
+        self.statements += other.statements;
+    }
+}
+
 /// One call, of every kind that writes sessions or what they are judged by.
 fn call(step: u64) -> (Method, String, Value) {
     let who = id(mitra(step));
@@ -86,7 +102,7 @@ async fn sixty_four_writers_of_both_kinds_leave_true_counts_and_no_deadlock() {
         let (http, token) = (reqwest::Client::new(), node.token(Role::Service));
         let internal = node.internal();
         writers.spawn(async move {
-            let mut done = 0;
+            let (mut calls, mut done) = (0, 0);
             for step in (writer * 1009..).take_while(|_| Instant::now() < until) {
                 let (method, path, body) = call(step);
                 let request = http.request(method, format!("http://{internal}{path}")).bearer_auth(&token).json(&body);
@@ -94,26 +110,28 @@ async fn sixty_four_writers_of_both_kinds_leave_true_counts_and_no_deadlock() {
                 let status = reply.status().as_u16();
                 let told = reply.text().await.expect("a body");
                 assert!([200, 404, 409].contains(&status), "{path} {body}: {status} {told}");
+                calls += 1;
                 done += u64::from(status == 200);
             }
-            done
+            Writes { calls, done, statements: 0 }
         });
         let pool = pool.clone();
         writers.spawn(async move {
-            let mut done = 0;
+            let mut statements = 0;
             for step in (writer * 2003..).take_while(|_| Instant::now() < until) {
                 statement(&pool, step).await.expect("written");
-                done += 1;
+                statements += 1;
             }
-            done
+            Writes { statements, ..Writes::default() }
         });
     }
-    let mut done = Vec::new();
+    let mut all = Writes::default();
     while let Some(writer) = writers.join_next().await {
-        done.push(writer.expect("no writer fails"));
+        all += writer.unwrap_or_else(|failed| panic!("{failed}\n{}", world.postgres_log()));
     }
     pool.close().await;
-    assert!(done.iter().all(|writes| *writes > 0), "everybody wrote something: {done:?}");
+    assert!(all.done > 0 && all.statements > 0, "both kinds wrote: {all:?}");
+    println!("{all:?}");
     let log = world.postgres_log();
     assert!(!log.contains("deadlock detected"), "{log}");
 
@@ -138,5 +156,4 @@ async fn sixty_four_writers_of_both_kinds_leave_true_counts_and_no_deadlock() {
             in_agreement(&world, node, mitra).await;
         }
     }
-    eprintln!("writes by each of {} writers: {done:?}", done.len());
 }

@@ -74,18 +74,21 @@ async fn call(store: &PostgresStore, step: u64) -> Result<(), StoreError> {
     }
 }
 
-/// One statement of another program, of many rows. Its own rows it takes one after the other by id, so that two of these do
-/// not wait for each other; statuses, which the triggers of the others take too, in any order.
+/// Many rows written at once by another program. Its own rows it takes one after the other by id, so that two of these do not
+/// wait for each other; statuses, which the triggers of the others take too, in the opposite order. It takes them in a
+/// statement of its own: an UPDATE that locks its rows in a subselect has an older view of them than of its locks, and two of
+/// these may wait for each other whatever their order.
 pub async fn statement(pool: &PgPool, step: u64) -> Result<(), sqlx::Error> {
     let from = session(step);
     let sessions = format!("id BETWEEN '{}' AND '{}'", session_id(from), session_id(from + 20));
-    let held = format!("id IN (SELECT id FROM chat_sessions WHERE {sessions} ORDER BY id FOR UPDATE)");
+    let held = format!("SELECT 1 FROM chat_sessions WHERE {sessions} ORDER BY id FOR UPDATE");
     let mitras = format!("id BETWEEN '{}' AND '{}'", id(mitra(step)), id(mitra(step) + 10));
-    let held_mitras = format!("id IN (SELECT id FROM mitras WHERE {mitras} ORDER BY id FOR NO KEY UPDATE)");
+    let held_mitras = format!("SELECT 1 FROM mitras WHERE {mitras} ORDER BY id FOR NO KEY UPDATE");
+    let statuses = format!("s.mitra_id > '{}'", id(u128::from(MITRAS - 5 - step % 20)));
     let any = "lpad(to_hex(1 + floor(random() * 40)::int), 32, '0')::uuid";
     let sql = match step % 8 {
-        0 => format!("UPDATE chat_sessions SET status = 'ended' WHERE status = 'active' AND {held}"),
-        1 => format!("DELETE FROM chat_sessions WHERE {held}"),
+        0 => format!("{held}; UPDATE chat_sessions SET status = 'ended' WHERE status = 'active' AND {sessions}"),
+        1 => format!("{held}; DELETE FROM chat_sessions WHERE {sessions}"),
         2 | 3 => format!(
             "INSERT INTO chat_sessions (id, customer_id, mitra_id, status, expires_at) \
              SELECT ('0000c4a7' || lpad(to_hex(n), 24, '0'))::uuid, '{}', {any}, 'active', now() + interval '300 ms' \
@@ -93,16 +96,20 @@ pub async fn statement(pool: &PgPool, step: u64) -> Result<(), sqlx::Error> {
             customer(1)
         ),
         4 => format!(
-            "UPDATE chat_sessions SET mitra_id = {any} WHERE status IN ('active', 'pending_payment') AND {held}"
+            "{held}; UPDATE chat_sessions SET mitra_id = {any} \
+             WHERE status IN ('active', 'pending_payment') AND {sessions}"
         ),
-        5 => format!("UPDATE chat_sessions SET status = 'searching', mitra_id = NULL, expires_at = NULL WHERE {held}"),
-        6 => format!("UPDATE mitras SET max_sessions = {}, is_active = true WHERE {held_mitras}", 5 + step % 30),
+        5 => format!(
+            "{held}; UPDATE chat_sessions SET status = 'searching', mitra_id = NULL, expires_at = NULL WHERE {sessions}"
+        ),
+        6 => format!(
+            "{held_mitras}; UPDATE mitras SET max_sessions = {}, is_active = true WHERE {mitras}",
+            5 + step % 30
+        ),
         _ => format!(
-            "WITH several AS MATERIALIZED (SELECT s.mitra_id FROM mitra_status s JOIN mitras m ON m.id = s.mitra_id \
-             WHERE m.is_active ORDER BY mitra_id DESC LIMIT {} FOR NO KEY UPDATE OF s) \
-             UPDATE mitra_status s SET is_online = NOT is_online FROM several, mitras m \
-             WHERE s.mitra_id = several.mitra_id AND m.id = s.mitra_id AND (m.is_active OR s.is_online)",
-            5 + step % 20
+            "SELECT 1 FROM mitra_status s WHERE {statuses} ORDER BY mitra_id DESC FOR NO KEY UPDATE; \
+             UPDATE mitra_status s SET is_online = NOT is_online FROM mitras m \
+             WHERE m.id = s.mitra_id AND {statuses} AND (m.is_active OR s.is_online)"
         ),
     };
     match sqlx::raw_sql(AssertSqlSafe(sql)).execute(pool).await {
