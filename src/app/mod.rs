@@ -222,7 +222,7 @@ pub async fn serve(config: Config) -> Result<()> {
     server.until_told().await
 }
 
-/// Runs the server and a simulated fleet that connects over real sockets.
+/// Runs the server, a simulated fleet that connects over real sockets and a simulated backend that gives it sessions.
 pub async fn demo(config: Config, size: DemoSize) -> Result<()> {
     let server = Server::start_with(config, demo::pages()).await?;
     print::demo(&server, size).await?;
@@ -233,6 +233,12 @@ pub async fn demo(config: Config, size: DemoSize) -> Result<()> {
         store: Arc::clone(server.store()),
     };
     fleet.start(size).await?;
+    let backend = demo::Backend {
+        presence: Arc::clone(server.presence()),
+        sessions: Arc::clone(server.sessions()),
+        lifecycle: server.lifecycle().clone(),
+    };
+    backend.start(size.mitras);
     server.until_told().await
 }
 

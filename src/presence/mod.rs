@@ -98,7 +98,7 @@ pub struct Presence {
     /// One reseed at a time.
     reseeding: tokio::sync::Mutex<()>,
     /// Questions to all nodes that wait for answers, by request.
-    asked: Mutex<HashMap<String, mpsc::Sender<u64>>>,
+    asked: Mutex<HashMap<String, mpsc::Sender<(NodeId, u64)>>>,
     nodes: Mutex<Vec<NodeRecord>>,
     shared_counts: sharing::Shared<Counts>,
     shared_sample: sharing::Shared<AvailablePage>,

@@ -301,6 +301,12 @@ pub trait Store: Send + Sync + 'static {
     /// The newest events of a mitra, newest first.
     async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError>;
 
+    /// The newest event of this kind of a mitra, or `None` when there was none, or it was removed for its age.
+    async fn latest_event(&self, id: MitraId, kind: &str) -> Result<Option<PresenceEvent>, StoreError>;
+
+    /// The sessions that are this mitra's load, the oldest first, at most `limit`.
+    async fn load_of(&self, id: MitraId, limit: u32) -> Result<Vec<SessionId>, StoreError>;
+
     /// Removes events older than `keep`, at most `limit` at once. Returns how many went.
     async fn prune_events(&self, keep: Duration, limit: u32) -> Result<u64, StoreError>;
 
