@@ -3,6 +3,7 @@
 mod bad_input;
 mod capacity;
 mod expiry;
+mod guide;
 mod law;
 mod lifecycle;
 mod sql;

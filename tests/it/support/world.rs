@@ -83,11 +83,6 @@ impl World {
         self.cluster().postgres.as_ref().expect("a world with its own Postgres").log()
     }
 
-    /// Where another program finds the tables: the address of the database and the schema.
-    pub fn database(&self) -> (&str, &str) {
-        (&self.cluster().database_url, &self.cluster().schema)
-    }
-
     /// A node on these stores, with calm settings.
     pub async fn node(&self) -> Node {
         self.node_with(&[]).await

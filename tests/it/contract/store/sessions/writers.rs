@@ -1,6 +1,6 @@
 //! Many writers at once, through the store and with plain SQL of many rows in whatever order: no deadlock with ours in it,
 //! and true counts at rest. The full form, half of 64 writers of each kind for a minute:
-//! `BUSY_WRITERS=64 BUSY_SECONDS=60 cargo test --test it -- sessions::writers`.
+//! `BUSY_WRITERS=64 BUSY_SECONDS=60 cargo test --test it -- sessions::writers`. Over REST and two nodes: `tests/it/sessions/writers.rs`.
 
 use std::{
     sync::Arc,
@@ -36,7 +36,8 @@ fn busy_for() -> Duration {
     Duration::from_secs(set("BUSY_SECONDS", 4))
 }
 
-fn set(name: &str, short: u64) -> u64 {
+/// What the environment sets, or the short form.
+pub fn set(name: &str, short: u64) -> u64 {
     std::env::var(name).map_or(short, |number| number.parse().expect("a number"))
 }
 
