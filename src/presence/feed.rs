@@ -149,6 +149,7 @@ impl Presence {
                 look = true;
                 // What was removed meanwhile no look can find.
                 self.want_reseed();
+                self.listening.notify_one();
                 rung.sign_ins = true;
             }
             if rung.sign_ins {

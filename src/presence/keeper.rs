@@ -8,7 +8,11 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::{select, sync::broadcast::error::RecvError, time::sleep};
+use tokio::{
+    select,
+    sync::broadcast::error::RecvError,
+    time::{sleep, timeout},
+};
 
 use super::{Presence, PresenceError};
 use crate::{
@@ -23,6 +27,8 @@ const TICK: Duration = Duration::from_millis(500);
 const STORE_TICK: Duration = Duration::from_secs(1);
 /// Probes in a row that may be lost before the listening connection is replaced.
 const MISSED_PROBES: u64 = 2;
+/// For so long the first seed waits for the store's bell to be heard.
+const LISTEN_FIRST: Duration = Duration::from_secs(1);
 /// Pause before the next look when the last one failed: the breaker is to open within a second.
 const DOUBT: Duration = Duration::from_millis(50);
 
@@ -34,6 +40,8 @@ impl Presence {
         let mut events = self.mirror.events();
         let mut seeding: Option<(u64, Seeding<'_>)> = None;
         let mut comparing: Option<Seeding<'_>> = None;
+        // Listen, then seed: what is committed meanwhile is heard.
+        let _heard = timeout(LISTEN_FIRST, self.listening.notified()).await;
         let (mut next_probe, mut next_seed, mut looked) = (0, 0, self.hub.now_ms());
         loop {
             let spell = self.gate.rebuilding();

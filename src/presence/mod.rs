@@ -95,6 +95,8 @@ pub struct Presence {
     /// Hub time at which something asked for a comparison of everything, and at which the last one began.
     reseed_wanted_ms: AtomicU64,
     reseed_began_ms: AtomicU64,
+    /// The store's bell is heard.
+    listening: Notify,
     /// One reseed at a time.
     reseeding: tokio::sync::Mutex<()>,
     /// Questions to all nodes that wait for answers, by request.
@@ -142,6 +144,7 @@ impl Presence {
             unsaved: Mutex::default(),
             reseed_wanted_ms: AtomicU64::new(0),
             reseed_began_ms: AtomicU64::new(0),
+            listening: Notify::new(),
             reseeding: tokio::sync::Mutex::new(()),
             asked: Mutex::default(),
             nodes: Mutex::default(),
