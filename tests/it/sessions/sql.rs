@@ -15,6 +15,7 @@ on_cluster!(
     many_sessions_written_at_once_have_every_effect,
     one_transaction_of_many_kinds_has_every_effect,
     a_writer_may_name_itself,
+    what_was_written_without_triggers_is_counted_when_asked,
     what_cannot_be_is_refused_with_the_rule_by_name,
     a_load_and_a_capacity_written_together_are_news_of_another_program,
 );
@@ -164,6 +165,23 @@ async fn a_writer_may_name_itself(world: World) {
         Actor::Sql.as_str(),
         "for that transaction only"
     );
+}
+
+/// As docs/integration.md advises.
+async fn what_was_written_without_triggers_is_counted_when_asked(world: World) {
+    let node = world.node_with(&[BY_BELL]).await;
+    let mitra = node.online_mitra().await;
+    let mut socket = node.dial_mitra(&mitra).await;
+    run(&world, "INSERT INTO customers (id) VALUES ('00000000-0000-4000-8000-00000000c057')").await;
+    let silently = format!("SET session_replication_role = replica; {}; RESET ALL", insert(SessionStatus::Active));
+    let mut writer = world.sql().acquire().await.unwrap();
+    let schema: String = sqlx::query_scalar("SELECT current_schema()::text").fetch_one(&mut *writer).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(silently)).execute(&mut *writer).await.unwrap();
+    assert_eq!(in_agreement(&world, &node, mitra.id).await.sessions, 0, "nobody counted");
+    run(&world, &format!("SELECT {schema}.hadir_count_sessions(array_agg(mitra_id)) FROM {schema}.mitra_status")).await;
+    told(&mut socket, 1).await;
+    node.presence().reseed().await.unwrap();
+    assert_eq!(in_agreement(&world, &node, mitra.id).await.sessions, 1);
 }
 
 async fn what_cannot_be_is_refused_with_the_rule_by_name(world: World) {

@@ -99,7 +99,9 @@ async fn sixty_four_writers_of_both_kinds_leave_true_counts_and_no_deadlock() {
     let mut writers = JoinSet::new();
     for writer in 0..EACH_KIND {
         let node = &nodes[writer as usize % 2];
-        let (http, service) = (reqwest::Client::new(), node.token(Role::Service));
+        // The server ends a connection that was idle for five seconds; one that is used just then would be reset.
+        let http = reqwest::Client::builder().pool_idle_timeout(Duration::from_secs(2)).build().expect("a client");
+        let service = node.token(Role::Service);
         let own: HashMap<MitraId, String> =
             (1..=u128::from(MITRAS)).map(|n| (id(n), node.token_of(id(n), Role::Mitra))).collect();
         let (public, internal) = (node.public(), node.internal());
