@@ -16,7 +16,7 @@ mod pairing;
 mod sessions;
 mod stream;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -51,9 +51,12 @@ pub struct ApiSettings {
     pub sse_comment_interval: Duration,
 }
 
-/// What every handler may use.
+/// What every handler may use. Shared whole: a request clones it several times.
 #[derive(Clone)]
-pub struct Api {
+pub struct Api(Arc<ApiParts>);
+
+/// The parts of an [`Api`].
+pub struct ApiParts {
     pub settings: Arc<ApiSettings>,
     pub verifier: TokenVerifier,
     pub presence: Arc<Presence>,
@@ -63,7 +66,20 @@ pub struct Api {
     pub lifecycle: Lifecycle,
 }
 
+impl Deref for Api {
+    type Target = ApiParts;
+
+    fn deref(&self) -> &ApiParts {
+        &self.0
+    }
+}
+
 impl Api {
+    /// REST over these parts.
+    pub fn new(parts: ApiParts) -> Self {
+        Self(Arc::new(parts))
+    }
+
     /// The public listener's calls; `others` are the gateway's and the demo's routes, which live under the same rules for
     /// unknown paths and foreign origins.
     pub fn public_router(&self, others: Router) -> Router {

@@ -20,7 +20,7 @@ pub use check::{CheckLine, check};
 use backends::Backends;
 
 use crate::{
-    api::{self, Api, ApiSettings},
+    api::{self, Api, ApiParts, ApiSettings},
     auth::{TokenIssuer, TokenVerifier},
     config::{Config, LimitsConfig, TimingConfig},
     demo::{self, DemoSize},
@@ -92,7 +92,7 @@ impl Server {
         let presence = Arc::new(Presence::new(settings, Arc::clone(&store), Arc::clone(&mirror), hub, metrics.clone()));
         let sessions = Arc::new(Sessions::new(Arc::clone(&presence), Arc::clone(&store)));
         let sweeps = Sweeps::new(Arc::clone(&presence));
-        let api = Api {
+        let api = Api::new(ApiParts {
             settings: Arc::new(ApiSettings {
                 allowed_origins: config.listen.allowed_origins.clone(),
                 body_bytes: config.limits.body_bytes,
@@ -105,7 +105,7 @@ impl Server {
             sweeps: sweeps.clone(),
             metrics: metrics.clone(),
             lifecycle: lifecycle.clone(),
-        };
+        });
         let gateway = Gateway::new(
             gateway_settings(&config),
             verifier,

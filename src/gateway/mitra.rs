@@ -82,7 +82,7 @@ async fn converse(session: &mut Session, status: Option<StatusChange>) -> Result
                 }
             }
             () = timer.as_mut() => {
-                session.on_timer().await?;
+                session.on_timer(None).await?;
             }
         }
     }

@@ -118,16 +118,21 @@ impl Session {
     }
 
     /// By how much a ping of ours may be late, so that a client which beats at the stated interval is not asked just before
-    /// it speaks; or early, so that it shares a wake-up with something else.
-    fn slack_ms(&self) -> u64 {
+    /// it speaks.
+    fn late_ms(&self) -> u64 {
         self.interval_ms() / 16
+    }
+
+    /// By how much a ping of ours may be early, so that it shares a wake-up with something else.
+    fn early_ms(&self) -> u64 {
+        self.interval_ms() / 8
     }
 
     /// The next moment at which [`Session::on_timer`] has something to do.
     fn due_ms(&self) -> u64 {
         let settings = &self.gateway.settings;
         let heard = self.registration.heard_ms();
-        let ping = heard.max(self.pinged_ms) + self.interval_ms() + self.slack_ms();
+        let ping = heard.max(self.pinged_ms) + self.interval_ms() + self.late_ms();
         let silent = heard + settings.suspect_after.as_millis() as u64;
         let warning = if self.warned_of_expiry { self.expires_ms } else { self.warning_ms() };
         let resend = self.silence.map_or(u64::MAX, |silence| self.sent_ms + silence.as_millis() as u64);
@@ -152,8 +157,9 @@ impl Session {
         self.expires_ms.saturating_sub(self.gateway.settings.token_warning.as_millis() as u64)
     }
 
-    /// What the timer is for: a ping to a silent client, its end, the token's last seconds, the restart.
-    pub(super) async fn on_timer(&mut self) -> Result<(), End> {
+    /// What the timer is for: a ping to a silent client, its end, the token's last seconds, the restart. `frame` is what the
+    /// client is to hear besides.
+    pub(super) async fn on_timer(&mut self, frame: Option<Encoded>) -> Result<(), End> {
         let now = self.gateway.hub.now_ms();
         let settings = &self.gateway.settings;
         let suspect = settings.suspect_after.as_millis() as u64;
@@ -172,11 +178,16 @@ impl Session {
             let text = "the token expires soon: send `refresh` with a new one";
             Box::pin(self.send_error(None, ErrorCode::TokenExpiring, text)).await?;
         }
-        if now + self.slack_ms() >= heard.max(self.pinged_ms) + self.interval_ms() {
+        let ping = now + self.early_ms() >= heard.max(self.pinged_ms) + self.interval_ms();
+        if ping {
             self.pinged_ms = now;
-            self.socket.ping(&self.registration).await?;
         }
-        Ok(())
+        match (ping, frame) {
+            (true, Some(frame)) => self.socket.ping_and_send(&self.registration, frame).await,
+            (true, None) => self.socket.ping(&self.registration).await,
+            (false, Some(frame)) => self.send(frame).await,
+            (false, None) => Ok(()),
+        }
     }
 
     /// Whether nothing was sent for so long that a watcher should hear that we live. Asking begins the time anew.

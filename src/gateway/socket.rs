@@ -24,6 +24,10 @@ use crate::{
 /// into; tungstenite's own default is 128 KiB.
 const READ_BUFFER_BYTES: usize = 256;
 
+/// Frames smaller than this are gathered until the flush that ends each send, so that two of them are one write. Nothing is
+/// held for it.
+const GATHERED_BYTES: usize = 1_024;
+
 /// Why a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -58,7 +62,7 @@ impl Socket {
         let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
-            .write_buffer_size(0)
+            .write_buffer_size(GATHERED_BYTES)
             .max_write_buffer_size(settings.write_buffer_bytes)
             .max_message_size(Some(settings.frame_bytes))
             .max_frame_size(Some(settings.frame_bytes));
@@ -99,6 +103,17 @@ impl Socket {
         connection: &'a Connection,
     ) -> impl Future<Output = Result<(), End>> + Send + 'a {
         self.write(connection, Message::Ping(Bytes::new()))
+    }
+
+    /// A ping and a frame in one write.
+    pub(super) fn ping_and_send<'a>(
+        &'a mut self,
+        connection: &'a Connection,
+        frame: Encoded,
+    ) -> impl Future<Output = Result<(), End>> + Send + 'a {
+        // Not taken: something is still being written. A reader that stalls needs no ping, and an error comes again below.
+        let _taken = self.ws.feed(Message::Ping(Bytes::new())).now_or_never();
+        self.write(connection, Message::Text(frame))
     }
 
     fn write<'a>(

@@ -85,14 +85,9 @@ async fn watch<N: News>(
                 }
             }
             () = timer.as_mut() => {
-                session.on_timer().await?;
-                if session.fell_silent() {
-                    // The same snapshot, newly confirmed: a browser sees no pings.
-                    let newest = news.borrow().clone();
-                    if let Some(newest) = newest {
-                        session.send(newest.frame()).await?;
-                    }
-                }
+                // The same snapshot, newly confirmed: a browser sees no pings.
+                let again = session.fell_silent().then(|| news.borrow().as_ref().map(|newest| newest.frame())).flatten();
+                session.on_timer(again).await?;
             }
         }
     }
