@@ -32,6 +32,7 @@ CREATE TABLE mitra_status (
     online_epoch INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX mitra_status_online ON mitra_status (mitra_id) WHERE is_online = 1;
+CREATE INDEX mitra_status_revision ON mitra_status (revision);
 
 CREATE TABLE mitra_heartbeats (
     mitra_id TEXT PRIMARY KEY REFERENCES mitras (id) ON DELETE CASCADE,
