@@ -353,12 +353,17 @@ DECLARE
     is_changed boolean := true;
 BEGIN
     PERFORM set_config('hadir.actor', actor, true), set_config('hadir.reason', why, true);
-    INSERT INTO mitras (id, display_name, max_sessions) VALUES (mitra, name, capacity) ON CONFLICT (id) DO NOTHING;
-    IF NOT FOUND THEN
+    LOOP
         SELECT m.max_sessions INTO had FROM mitras m WHERE m.id = mitra FOR NO KEY UPDATE;
-        is_changed := capacity IS NOT NULL AND capacity IS DISTINCT FROM had;
-        UPDATE mitras m SET display_name = name, max_sessions = coalesce(capacity, had) WHERE m.id = mitra;
-    END IF;
+        IF FOUND THEN
+            is_changed := capacity IS NOT NULL AND capacity IS DISTINCT FROM had;
+            UPDATE mitras m SET display_name = name, max_sessions = coalesce(capacity, had) WHERE m.id = mitra;
+            EXIT;
+        END IF;
+        -- Looked at first: a table of a backend may have columns without a default, which only an insert needs.
+        INSERT INTO mitras (id, display_name, max_sessions) VALUES (mitra, name, capacity) ON CONFLICT (id) DO NOTHING;
+        EXIT WHEN FOUND;
+    END LOOP;
     RETURN QUERY SELECT is_changed, r FROM hadir_mitras r WHERE r.id = mitra;
 END $$;
 

@@ -1,7 +1,7 @@
 //! REST: the questions and commands of sockets, where a socket cannot be held; and what operators need.
 //!
 //! A file per resource, with its handlers, types and tests. Errors become `application/problem+json` in `answer`, callers
-//! are known in `caller`. Calls `presence` and reads the sweeps' status; never a store, a mirror or the `gateway`. Called by
+//! are known in `caller`. Calls `presence` and `sessions`, reads the sweeps' status; never a store, a mirror or the `gateway`. Called by
 //! `app`, which joins these routers with the gateway's.
 
 mod answer;

@@ -74,7 +74,7 @@ struct AllSweeps<S> {
 
 pub async fn sweeps(State(api): State<Api>, caller: Caller) -> Result<Response, ApiError> {
     caller.signed_in(&api, &READERS).await?;
-    Ok(Json(AllSweeps { sweeps: api.sweeps.status().await? }).into_response())
+    Ok(Json(AllSweeps { sweeps: api.sweeps.status().await }).into_response())
 }
 
 #[derive(Deserialize)]

@@ -10,7 +10,7 @@ use http::{HeaderValue, header};
 use super::ApiError;
 use crate::protocol::{ErrorCode, Problem};
 
-/// Only what this server sends may run, and it may talk only to this server.
+/// Only what this server sends may run. `ws:` and `wss:` stand for its own sockets: not every browser counts those as `'self'`.
 const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; frame-ancestors 'none'; \
                       base-uri 'none'; form-action 'none'";
 

@@ -28,7 +28,7 @@ use crate::{
     hub::{Hub, HubLimits},
     lifecycle::{Lifecycle, told_to_stop},
     mirror::Mirror,
-    presence::{Presence, PresenceSettings},
+    presence::{Presence, PresenceError, PresenceSettings},
     protocol::MessageLimits,
     sessions::Sessions,
     store::Store,
@@ -118,7 +118,7 @@ impl Server {
         lifecycle.spawn(accept(internal, internal_router, limits, lifecycle.clone()));
 
         // Before anybody is told that a mitra is busy with a session whose time has run out.
-        while let Err(error) = sessions.expire_overdue().await {
+        while let Err(error @ PresenceError::Unavailable(_)) = sessions.expire_overdue().await {
             tracing::warn!(%error, "sessions whose time ran out wait for the store");
             sleep(backends::PATIENCE).await;
         }
@@ -222,7 +222,7 @@ pub async fn serve(config: Config) -> Result<()> {
     server.until_told().await
 }
 
-/// Runs the server and a simulated fleet that connects over real sockets.
+/// Runs the server, a simulated fleet that connects over real sockets and a simulated backend that gives it sessions.
 pub async fn demo(config: Config, size: DemoSize) -> Result<()> {
     let server = Server::start_with(config, demo::pages()).await?;
     print::demo(&server, size).await?;
@@ -233,6 +233,12 @@ pub async fn demo(config: Config, size: DemoSize) -> Result<()> {
         store: Arc::clone(server.store()),
     };
     fleet.start(size).await?;
+    let backend = demo::Backend {
+        presence: Arc::clone(server.presence()),
+        sessions: Arc::clone(server.sessions()),
+        lifecycle: server.lifecycle().clone(),
+    };
+    backend.start(size.mitras);
     server.until_told().await
 }
 
@@ -263,6 +269,8 @@ fn run_presence(presence: &Arc<Presence>, timing: &TimingConfig, lifecycle: &Lif
     lifecycle.spawn_until_stop(Arc::clone(presence).keep_time());
     lifecycle.spawn_until_stop(Arc::clone(presence).follow_store(timing.change_feed_interval));
     lifecycle.spawn_until_stop(Arc::clone(presence).follow_lone_nodes(timing.change_feed_interval));
+    lifecycle.spawn_until_stop(Arc::clone(presence).report(timing.node_report_interval));
+    lifecycle.spawn_until_stop(Arc::clone(presence).count_sessions());
     lifecycle.spawn_until_stop(Arc::clone(presence).feed_dashboards(timing.node_report_interval));
     let (flushing, every) = (Arc::clone(presence), timing.flush_interval);
     lifecycle.spawn_until_stop(async move {

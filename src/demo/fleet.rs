@@ -4,7 +4,6 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use futures_util::{SinkExt, StreamExt};
-use rand::RngExt;
 use serde_json::Value;
 use tokio::{
     net::TcpStream,
@@ -16,7 +15,7 @@ use tokio_tungstenite::{
 };
 use uuid::Uuid;
 
-use super::DemoSize;
+use super::{DemoSize, between, chance};
 use crate::{
     auth::TokenIssuer,
     domain::{Actor, Cause, MitraId, Role, SubjectId},
@@ -110,23 +109,15 @@ impl Member {
     }
 }
 
-fn between(from: f64, to: f64) -> Duration {
-    Duration::from_secs_f64(rand::rng().random_range(from..to))
-}
-
-fn chance(of: f64) -> bool {
-    rand::rng().random_bool(of)
-}
-
 async fn mitra(member: Member) {
-    sleep(between(0.0, ARRIVAL.as_secs_f64())).await;
+    sleep(between(0.0..ARRIVAL.as_secs_f64())).await;
     loop {
         // A dropped socket is the network's doing and takes nobody offline; the phone comes back.
         if let Err(error) = work(&member).await {
             tracing::debug!(%error, "a simulated mitra lost its socket");
         }
         // Mostly a lift or a street corner; now and then a tunnel, long enough to be missed.
-        sleep(if chance(0.25) { between(50.0, 140.0) } else { between(0.5, 6.0) }).await;
+        sleep(if chance(0.25) { between(50.0..140.0) } else { between(0.5..6.0) }).await;
     }
 }
 
@@ -138,9 +129,9 @@ async fn work(member: &Member) -> Result<(), Error> {
     loop {
         let command = if online { r#"{"type":"online"}"# } else { r#"{"type":"offline"}"# };
         socket.send(Message::text(command)).await?;
-        let ends = Instant::now() + if online { between(20.0, 180.0) } else { between(5.0, 45.0) };
+        let ends = Instant::now() + if online { between(20.0..180.0) } else { between(5.0..45.0) };
         while Instant::now() < ends {
-            if let Some(asked) = listen(&mut socket, interval.min(between(2.0, 8.0))).await? {
+            if let Some(asked) = listen(&mut socket, interval.min(between(2.0..8.0))).await? {
                 interval = asked;
             }
             socket.send(Message::text(r#"{"type":"ping"}"#)).await?;
@@ -175,8 +166,8 @@ async fn listen(socket: &mut Socket, during: Duration) -> Result<Option<Duration
 
 async fn customer(member: Member) {
     loop {
-        sleep(between(0.0, ARRIVAL.as_secs_f64())).await;
-        let stay = between(20.0, 120.0);
+        sleep(between(0.0..ARRIVAL.as_secs_f64())).await;
+        let stay = between(20.0..120.0);
         let watching = async {
             let mut socket = member.connect().await?;
             while let Some(message) = socket.next().await {

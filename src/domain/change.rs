@@ -123,8 +123,10 @@ pub enum ControlMessage {
     Status(StatusChange),
     /// Close every socket of a subject, and say how many there were.
     Disconnect { request: String, subject: SubjectId, reason: String },
-    /// The answer of one node to `Disconnect`.
-    Disconnected { request: String, node: NodeId, closed: u64 },
+    /// How many sockets of a subject are there?
+    CountSockets { request: String, subject: SubjectId },
+    /// The answer of one node to `Disconnect` (how many it closed) or `CountSockets`.
+    Sockets { request: String, node: NodeId, sockets: u64 },
     /// A sign-in (`auth_sessions` row) was revoked: close the sockets that stand on it.
     Revoked { session: uuid::Uuid },
     /// A node's question to itself, through Valkey: is pub/sub alive, and how late?

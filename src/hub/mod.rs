@@ -12,6 +12,7 @@ mod pending;
 mod seat;
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -231,11 +232,15 @@ impl Hub {
         closed
     }
 
-    /// Orders every socket that stands on a sign-in to close.
-    pub fn revoke(&self, session: Uuid) -> u64 {
+    /// Orders every socket that stands on one of these sign-ins to close. One walk over the sockets, however many are named.
+    pub fn revoke(&self, sessions: &HashSet<Uuid>) -> u64 {
         let mut closed = 0;
+        if sessions.is_empty() {
+            return closed;
+        }
+        let is_revoked = |connection: &Connection| connection.session().is_some_and(|one| sessions.contains(&one));
         for of_subject in &self.holders {
-            for connection in of_subject.iter().filter(|connection| connection.session() == Some(session)) {
+            for connection in of_subject.iter().filter(|connection| is_revoked(connection)) {
                 connection.order(Close::REVOKED);
                 closed += 1;
             }

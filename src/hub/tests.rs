@@ -157,7 +157,7 @@ fn a_revoked_sign_in_closes_only_the_sockets_that_stand_on_it() {
     let session = Uuid::new_v4();
     let customer = Holder { session: Some(session), ..holder(Role::Customer) };
     let (on_it, other) = (hub.register(customer).unwrap(), hub.register(holder(Role::Customer)).unwrap());
-    assert_eq!(hub.revoke(session), 1);
+    assert_eq!(hub.revoke(&[session].into()), 1);
     assert_eq!(on_it.ordered(), Some(&Close::REVOKED));
     assert!(other.ordered().is_none());
 }

@@ -1,6 +1,6 @@
 //! The operator's view: counts, sockets and nodes, pushed to this node's dashboards.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use chrono::Utc;
 use tokio::{
@@ -18,15 +18,17 @@ use crate::{
 const GATHER: Duration = Duration::from_millis(100);
 /// Cadence of the counts while no dashboard watches: for the metrics, and to have something to say when nobody can be asked.
 const UNWATCHED: Duration = Duration::from_secs(5);
+/// Cadence of the count of sessions while one does.
+const WATCHED: Duration = Duration::from_millis(500);
 
 impl Presence {
-    /// Reports this node and feeds its dashboards for as long as it is polled: at each change, and at `cadence`.
+    /// Feeds this node's dashboards for as long as it is polled: at each change, and at `cadence`.
     pub async fn feed_dashboards(self: Arc<Self>, cadence: Duration) {
         let mut beat = interval(cadence);
         let mut counted_ms: Option<u64> = None;
         loop {
             select! {
-                _ = beat.tick() => self.report_node().await,
+                _ = beat.tick() => {}
                 () = self.dashboard_wanted.notified() => sleep(GATHER).await,
             }
             let now = self.hub.now_ms();
@@ -42,6 +44,30 @@ impl Presence {
         }
     }
 
+    /// Counts sessions by status, which only the store knows, for as long as it is polled: apart from the rest, so that a store
+    /// that is away delays no frame.
+    pub async fn count_sessions(self: Arc<Self>) {
+        loop {
+            let answer = self.store.session_counts().await;
+            if let Ok(counts) = self.asked_store("session_counts", answer) {
+                let news = counts != mem::replace(&mut *self.last_sessions.lock(), counts);
+                if news {
+                    self.dashboard_wanted.notify_one();
+                }
+            }
+            sleep(if self.hub.has_dashboards() { WATCHED } else { UNWATCHED }).await;
+        }
+    }
+
+    /// Reports this node for as long as it is polled.
+    pub async fn report(self: Arc<Self>, cadence: Duration) {
+        let mut beat = interval(cadence);
+        loop {
+            beat.tick().await;
+            self.report_node().await;
+        }
+    }
+
     /// A dashboard has just come and waits for its first frame.
     pub fn want_dashboard(&self) {
         self.dashboard_wanted.notify_one();
@@ -53,9 +79,7 @@ impl Presence {
     /// Never been up, and neither the mirror nor the store can be asked.
     pub async fn overview(&self) -> Result<Overview, PresenceError> {
         let (mut counts, source) = self.counts().await?;
-        // What was last known when the store cannot be asked.
-        let sessions = self.session_counts().await.unwrap_or(*self.last_sessions.lock());
-        *self.last_sessions.lock() = sessions;
+        let sessions = *self.last_sessions.lock();
         counts.active_sessions = sessions.active;
         counts.pending_payment_sessions = sessions.pending_payment;
         self.metrics.set_sessions(

@@ -61,6 +61,7 @@ impl From<StoreError> for PresenceError {
             StoreError::CapacityExceeded(_) => Self::CapacityExceeded,
             StoreError::NotAvailable(_) => Self::NotAvailable,
             StoreError::Invalid(text) => Self::Invalid(text),
+            busy @ StoreError::Busy => Self::Unavailable(busy.to_string()),
             StoreError::Unavailable(why) => {
                 // The cause is for the log, where the failure is counted; a client learns that it may try again.
                 tracing::debug!(%why, "the store did not answer");

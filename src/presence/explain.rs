@@ -1,24 +1,27 @@
 //! Everything an operator asks about one mitra at night, and in words why it is or is not available.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use serde::Serialize;
 
 use super::{Presence, PresenceError};
 use crate::{
-    domain::{Fence, MitraId, PresenceEvent, Source},
+    domain::{Fence, MitraId, MitraRow, NodeId, PresenceEvent, SessionId, Source},
     mirror::Entry,
     protocol::timestamp,
-    store::MitraProfile,
 };
 
 /// Events shown.
 const EVENTS: u32 = 20;
+/// Sessions named; a mitra with more has them counted.
+const SESSIONS: u32 = 20;
 
 /// Everything known about one mitra.
 #[derive(Debug, Serialize)]
 pub struct Explanation {
     pub mitra_id: MitraId,
     pub display_name: String,
-    /// One sentence.
+    /// One or two sentences.
     pub verdict: String,
     pub available: bool,
     pub reachable: bool,
@@ -26,6 +29,10 @@ pub struct Explanation {
     /// `None`: the mirror does not know the mitra, or cannot be asked.
     pub mirror: Option<Mirrored>,
     pub node: Here,
+    /// Sockets of the mitra on each node that answered in time; without the mirror, on this one alone.
+    pub sockets: BTreeMap<NodeId, u64>,
+    /// The sessions that are its load, the oldest first, the first twenty of them.
+    pub sessions: Vec<SessionId>,
     pub events: Vec<PresenceEvent>,
     pub source: Source,
     pub stale: bool,
@@ -54,47 +61,56 @@ pub struct Mirrored {
     pub fence: Fence,
     pub online_epoch: i64,
     pub heartbeat_age_ms: Option<u64>,
-    /// Holds the same fence as the store.
+    /// Says the same as the store, of the same revision.
     pub agrees: bool,
 }
 
 /// What the answering node holds.
 #[derive(Debug, Serialize)]
 pub struct Here {
-    pub node_id: String,
+    pub node_id: NodeId,
     pub mode: &'static str,
-    pub sockets: u64,
     pub heartbeat_age_ms: Option<u64>,
 }
 
 impl Presence {
-    /// Everything known about one mitra.
+    /// Everything known about one mitra. Takes up to half a second when a node does not answer.
     ///
     /// # Errors
     /// Unknown mitra; the store cannot be asked.
     pub async fn explain(&self, id: MitraId) -> Result<Explanation, PresenceError> {
         let profile = self.asked_store("profile", self.store.profile(id).await)?.ok_or(PresenceError::UnknownMitra)?;
-        let events = self.asked_store("events", self.store.events(id, EVENTS).await)?;
-        let entry = if self.gate.is_live() {
+        let row = &profile.row;
+        let live = self.gate.is_live();
+        let entry = if live {
             let answer = self.asked_mirror("entries", self.mirror.entries(&[id]).await);
             answer.ok().and_then(|mut entries| entries.pop().flatten())
         } else {
             None
         };
-        let live = self.gate.is_live();
+        let events = self.asked_store("events", self.store.events(id, EVENTS).await)?;
+        let sessions = self.asked_store("load_of", self.store.load_of(id, SESSIONS).await)?;
         let (age, within, source) = match &entry {
             Some(entry) => (entry.heartbeat_age, self.settings.suspect_after, self.mirror.source()),
-            None => (profile.row.heartbeat_age, self.fresh_in_store(), self.store.source()),
+            None => (row.heartbeat_age, self.fresh_in_store(), self.store.source()),
         };
-        let fresh = age.is_some_and(|age| age <= within);
-        let judged = profile.row.reachability(fresh);
+        let judged = row.reachability(age.is_some_and(|age| age <= within));
         let answer = self.answer("explain", (), source);
-        let verdict = verdict(&profile, entry.as_ref(), fresh, live, age.map(|age| age.as_secs()), &events);
+        let verdict = if judged.available {
+            "Available.".to_owned()
+        } else {
+            let why = self.why_not(row, judged.reachable, age, &sessions).await?;
+            format!("Not available: {why}.")
+        };
+        let remark = if live {
+            remark(row, entry.as_ref())
+        } else {
+            Some("Judged by the store, because the mirror cannot be asked.")
+        };
         let seat = self.hub.seat_of(id);
-        let row = &profile.row;
         Ok(Explanation {
             mitra_id: id,
-            verdict,
+            verdict: remark.into_iter().fold(verdict, |verdict, remark| format!("{verdict} {remark}")),
             available: judged.available,
             reachable: judged.reachable,
             truth: Truth {
@@ -114,16 +130,17 @@ impl Presence {
                 fence: entry.fence,
                 online_epoch: entry.online_epoch,
                 heartbeat_age_ms: entry.heartbeat_age.map(|age| age.as_millis() as u64),
-                agrees: entry.fence == row.fence,
+                agrees: entry.fence == row.fence && says_the_same(row, &entry),
             }),
             node: Here {
-                node_id: self.settings.node_id.to_string(),
+                node_id: self.settings.node_id.clone(),
                 mode: self.mode().as_str(),
-                sockets: self.hub.sockets_of(id.into()),
                 heartbeat_age_ms: seat
                     .and_then(|seat| seat.beat_age(self.hub.now_ms()))
                     .map(|age| age.as_millis() as u64),
             },
+            sockets: self.sockets_by_node(id.into()).await,
+            sessions,
             display_name: profile.display_name,
             events,
             source: answer.source,
@@ -131,44 +148,70 @@ impl Presence {
             as_of: timestamp(answer.as_of),
         })
     }
+
+    /// The first of the reasons, as a clause.
+    async fn why_not(
+        &self,
+        row: &MitraRow,
+        reachable: bool,
+        age: Option<Duration>,
+        sessions: &[SessionId],
+    ) -> Result<String, PresenceError> {
+        if !row.active {
+            return Ok(format!("deactivated{}", self.since(row.id, "deactivated").await?));
+        }
+        if !row.online {
+            return Ok(match row.online_epoch {
+                0 => "offline, and was never online".to_owned(),
+                _ => format!("offline{}", self.since(row.id, "offline").await?),
+            });
+        }
+        if !reachable {
+            return Ok(match age {
+                Some(age) => format!("online but suspect, the last heartbeat is {} s old", age.as_secs()),
+                None => "online but suspect, no heartbeat is known".to_owned(),
+            });
+        }
+        let named: Vec<String> = sessions.iter().map(ToString::to_string).collect();
+        let more = u64::from(row.sessions).saturating_sub(named.len() as u64);
+        Ok(match (named.is_empty(), more) {
+            (true, _) => format!("busy with {} of {} sessions", row.sessions, row.max_sessions),
+            (false, 0) => format!("busy with {} of {} sessions ({})", row.sessions, row.max_sessions, named.join(", ")),
+            (false, more) => format!(
+                "busy with {} of {} sessions ({} and {more} more)",
+                row.sessions,
+                row.max_sessions,
+                named.join(", ")
+            ),
+        })
+    }
+
+    /// Since when and by whom, however much happened after.
+    async fn since(&self, id: MitraId, kind: &str) -> Result<String, PresenceError> {
+        let event = self.asked_store("latest_event", self.store.latest_event(id, kind).await)?;
+        Ok(event.map_or_else(
+            || " for longer than events are kept".to_owned(),
+            |event| {
+                let why = event.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+                format!(" since {} by {}{why}", timestamp(event.at), event.actor)
+            },
+        ))
+    }
 }
 
-fn verdict(
-    profile: &MitraProfile,
-    entry: Option<&Entry>,
-    fresh: bool,
-    live: bool,
-    silent_seconds: Option<u64>,
-    events: &[PresenceEvent],
-) -> String {
-    let row = &profile.row;
-    let last = |kind: &str| {
-        events.iter().find(|event| event.kind == kind).map_or_else(String::new, |event| {
-            let why = event.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-            format!(" since {} by {}{why}", timestamp(event.at), event.actor)
-        })
-    };
-    if !row.active {
-        return format!("Not available: deactivated{}.", last("deactivated"));
-    }
-    if !row.online {
-        return format!("Not available: offline{}.", last("offline"));
-    }
-    if !fresh {
-        return match silent_seconds {
-            Some(seconds) => format!("Not available: online but suspect, the last heartbeat is {seconds} s old."),
-            None => "Not available: online but suspect, no heartbeat is known.".to_owned(),
-        };
-    }
-    if !row.has_room() {
-        return format!("Not available: busy with {} of {} sessions.", row.sessions, row.max_sessions);
-    }
+fn says_the_same(row: &MitraRow, entry: &Entry) -> bool {
+    (entry.online, entry.active, entry.sessions, entry.max_sessions)
+        == (row.online, row.active, row.sessions, row.max_sessions)
+}
+
+/// What others may see differently, because they ask the mirror.
+fn remark(row: &MitraRow, entry: Option<&Entry>) -> Option<&'static str> {
     match entry {
-        Some(entry) if entry.fence != row.fence => {
-            "Available in the store; the mirror lags behind and will follow within a moment.".to_owned()
-        }
-        None if live => "Available in the store; the mirror does not know the mitra until the next reseed.".to_owned(),
-        None => "Available, judged by the store because the mirror cannot be asked.".to_owned(),
-        Some(_) => "Available.".to_owned(),
+        None if row.online || !row.active => Some("The mirror does not know this mitra until the next reseed."),
+        None => None,
+        Some(entry) if entry.fence < row.fence => Some("The mirror lags behind and follows within a moment."),
+        Some(entry) if entry.fence > row.fence => Some("It changed while this was asked: ask again."),
+        Some(entry) if !says_the_same(row, entry) => Some("The mirror says otherwise, until the next reseed."),
+        Some(_) => None,
     }
 }

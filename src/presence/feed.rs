@@ -71,6 +71,8 @@ struct Rung {
     revoked: Vec<(Uuid, u64)>,
     /// Some may have been missed: everything is looked at.
     missed: bool,
+    /// Sign-ins may have been revoked unheard, and were not looked at since.
+    sign_ins: bool,
 }
 
 impl Rung {
@@ -141,13 +143,23 @@ impl Presence {
             let now = self.hub.now_ms();
             let (waits, due): (Vec<_>, Vec<_>) =
                 rung.revoked.drain(..).partition(|(_, by_ms)| again == Some(OWN_WRITE) && now < *by_ms);
-            for (session, _) in due {
-                self.hub.revoke(session);
-            }
+            self.hub.revoke(&due.into_iter().map(|(session, _)| session).collect());
             rung.revoked = waits;
             if mem::take(&mut rung.missed) {
-                self.check_sign_ins().await;
                 look = true;
+                // What was removed meanwhile no look can find.
+                self.want_reseed();
+                self.listening.notify_one();
+                rung.sign_ins = true;
+            }
+            if rung.sign_ins {
+                match self.check_sign_ins().await {
+                    Ok(()) => rung.sign_ins = false,
+                    Err(error) => {
+                        tracing::debug!(%error, "the look at sign-ins waits for the store");
+                        again = again.or(Some(RETRY));
+                    }
+                }
             }
             if look && let Err(error) = self.look_at_changes(&mut marks).await {
                 tracing::debug!(%error, "the look at recent changes waits for the store");
@@ -168,7 +180,7 @@ impl Presence {
             let gone: Vec<MitraId> = ids.iter().filter(|id| rows.iter().all(|row| row.id != **id)).copied().collect();
             self.carry(rows, StatusReason::External).await;
             self.bury(&gone).await;
-            rung.retain(|(id, _)| !ids.contains(id));
+            rung.retain(|(id, _)| ids.binary_search(id).is_err());
         }
         Ok(())
     }
@@ -220,15 +232,13 @@ impl Presence {
     }
 
     /// Sign-ins may have been revoked unheard: those that sockets here stand on are looked at.
-    async fn check_sign_ins(&self) {
+    async fn check_sign_ins(&self) -> Result<(), PresenceError> {
         for ids in self.hub.sign_ins().chunks(BATCH) {
             let answer = self.store.invalid_sign_ins(ids).await;
-            if let Ok(invalid) = self.asked_store("invalid_sign_ins", answer) {
-                for session in invalid {
-                    self.hub.revoke(session);
-                }
-            }
+            let invalid = self.asked_store("invalid_sign_ins", answer)?;
+            self.hub.revoke(&invalid.into_iter().collect());
         }
+        Ok(())
     }
 }
 

@@ -8,7 +8,11 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::{select, sync::broadcast::error::RecvError, time::sleep};
+use tokio::{
+    select,
+    sync::broadcast::error::RecvError,
+    time::{sleep, timeout},
+};
 
 use super::{Presence, PresenceError};
 use crate::{
@@ -23,6 +27,8 @@ const TICK: Duration = Duration::from_millis(500);
 const STORE_TICK: Duration = Duration::from_secs(1);
 /// Probes in a row that may be lost before the listening connection is replaced.
 const MISSED_PROBES: u64 = 2;
+/// For so long the first seed waits for the store's bell to be heard.
+const LISTEN_FIRST: Duration = Duration::from_secs(1);
 /// Pause before the next look when the last one failed: the breaker is to open within a second.
 const DOUBT: Duration = Duration::from_millis(50);
 
@@ -33,12 +39,18 @@ impl Presence {
     pub async fn keep(self: Arc<Self>) {
         let mut events = self.mirror.events();
         let mut seeding: Option<(u64, Seeding<'_>)> = None;
+        let mut comparing: Option<Seeding<'_>> = None;
+        // Listen, then seed: what is committed meanwhile is heard.
+        let _heard = timeout(LISTEN_FIRST, self.listening.notified()).await;
         let (mut next_probe, mut next_seed, mut looked) = (0, 0, self.hub.now_ms());
         loop {
             let spell = self.gate.rebuilding();
             if seeding.as_ref().map(|(of, _)| *of) != spell {
                 let now = self.hub.now_ms();
                 seeding = spell.filter(|_| now >= next_seed).map(|spell| (spell, Box::pin(self.seed(spell)) as _));
+            }
+            if comparing.is_none() && self.gate.is_live() && self.reseed_is_wanted() {
+                comparing = Some(Box::pin(async { self.reseed().await.map(|_| ()) }));
             }
             // Counted from the last look: a steady stream of events must not put it off.
             let wait = self.until_next_look(self.hub.now_ms().saturating_sub(looked));
@@ -60,6 +72,12 @@ impl Presence {
                     if let Err(error) = seeded {
                         tracing::debug!(%error, "the mirror could not be seeded yet");
                         next_seed = self.hub.now_ms() + self.settings.breaker_retry.as_millis() as u64;
+                    }
+                },
+                compared = async { match comparing.as_mut() { Some(work) => work.await, None => pending().await } } => {
+                    comparing = None;
+                    if let Err(error) = compared {
+                        tracing::debug!(%error, "the comparison is left to the next reseed");
                     }
                 },
                 () = self.keeper_wanted.notified() => {}

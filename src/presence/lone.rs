@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Presence, PresenceError};
-use crate::mirror::{BATCH, Beat};
+use crate::{
+    mirror::{BATCH, Beat},
+    store::Heard,
+};
 
 /// A lone node says so once per heartbeat interval; after so many without a word it is one no more.
 const WORDS: u32 = 3;
@@ -50,14 +53,10 @@ impl Presence {
             let Some(last) = heard.last() else { return Ok(carried) };
             after = Some(last.id);
             let now = self.mirror_ms(self.hub.now_ms());
-            // The store hears of a heartbeat up to one interval late.
-            let beats: Vec<Beat> = heard
-                .iter()
-                .map(|heard| {
-                    let age = heard.age.saturating_sub(interval).as_millis() as u64;
-                    Beat { id: heard.id, online_epoch: heard.online_epoch, at_ms: now.saturating_sub(age) }
-                })
-                .collect();
+            // As old as they are: a mitra's own interval, the lone node's and this cadence together are less than suspicion.
+            let at_ms = |age: Duration| now.saturating_sub(age.as_millis() as u64);
+            let beat = |heard: &Heard| Beat { id: heard.id, online_epoch: heard.online_epoch, at_ms: at_ms(heard.age) };
+            let beats: Vec<Beat> = heard.iter().map(beat).collect();
             let answer = self.asked_mirror("beat", self.mirror.beat(&beats).await);
             let report = answer.map_err(|error| PresenceError::Unavailable(error.to_string()))?;
             self.absorb(report.pulse);

@@ -92,13 +92,17 @@ pub struct Presence {
     known: known::Known,
     /// Seats whose newest heartbeat the store has not seen. Bounded by the flag on the seat.
     unsaved: Mutex<Vec<Arc<Seat>>>,
+    /// Hub time at which something asked for a comparison of everything, and at which the last one began.
+    reseed_wanted_ms: AtomicU64,
+    reseed_began_ms: AtomicU64,
+    /// The store's bell is heard.
+    listening: Notify,
     /// One reseed at a time.
     reseeding: tokio::sync::Mutex<()>,
     /// Questions to all nodes that wait for answers, by request.
-    asked: Mutex<HashMap<String, mpsc::Sender<u64>>>,
+    asked: Mutex<HashMap<String, mpsc::Sender<(NodeId, u64)>>>,
     nodes: Mutex<Vec<NodeRecord>>,
     shared_counts: sharing::Shared<Counts>,
-    shared_sessions: sharing::Shared<SessionCounts>,
     shared_sample: sharing::Shared<AvailablePage>,
     shared_rows: sharing::Rows,
     /// What the last overview counted, for when nobody can be asked.
@@ -138,11 +142,13 @@ impl Presence {
             unapplied: Mutex::default(),
             known: known::Known::default(),
             unsaved: Mutex::default(),
+            reseed_wanted_ms: AtomicU64::new(0),
+            reseed_began_ms: AtomicU64::new(0),
+            listening: Notify::new(),
             reseeding: tokio::sync::Mutex::new(()),
             asked: Mutex::default(),
             nodes: Mutex::default(),
             shared_counts: sharing::Shared::default(),
-            shared_sessions: sharing::Shared::default(),
             shared_sample: sharing::Shared::default(),
             shared_rows: sharing::Rows::default(),
             last_counts: Mutex::default(),

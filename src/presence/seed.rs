@@ -1,6 +1,6 @@
 //! The seed: the whole store carried into the mirror, without ever flushing it.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use serde::Serialize;
 
@@ -46,6 +46,7 @@ impl Presence {
     pub async fn reseed(&self) -> Result<ReseedReport, PresenceError> {
         let _one_at_a_time = self.reseeding.lock().await;
         let began = self.hub.now_ms();
+        self.reseed_began_ms.store(began, Relaxed);
         let mut ahead = HashSet::new();
         let mut report = self.compare_all(&mut ahead).await?;
         if self.store_went_back(&ahead).await? {
@@ -62,6 +63,17 @@ impl Presence {
         report.duration_ms = took.as_millis() as u64;
         self.metrics.reseeded(took, report.changed + report.removed);
         Ok(report)
+    }
+
+    /// Asks the keeper for a comparison of everything that begins after this.
+    pub(super) fn want_reseed(&self) {
+        self.reseed_wanted_ms.store(self.hub.now_ms(), Relaxed);
+        self.keeper_wanted.notify_one();
+    }
+
+    /// Whether somebody asked for one that has not begun.
+    pub(super) fn reseed_is_wanted(&self) -> bool {
+        self.reseed_wanted_ms.load(Relaxed) > self.reseed_began_ms.load(Relaxed)
     }
 
     /// One comparison; the mitras of whom the mirror knows something newer than the store are put into `ahead`.

@@ -7,10 +7,7 @@ use parking_lot::Mutex;
 use tokio::{sync::Mutex as Turn, time::sleep};
 
 use super::{Presence, PresenceError};
-use crate::{
-    domain::{AvailablePage, Counts, MitraId, MitraRow},
-    store::SessionCounts,
-};
+use crate::domain::{AvailablePage, Counts, MitraId, MitraRow};
 
 /// For how long an answer (or a failure) of the store serves everybody.
 const KEPT_MS: u64 = 500;
@@ -85,12 +82,6 @@ impl Presence {
     pub(super) async fn count_in_store(&self) -> Answer<Counts> {
         self.shared_counts.forget().await;
         self.counts_in_store().await
-    }
-
-    /// Sessions by status, at most a moment old. Only the store counts sessions, whatever the mode.
-    pub(super) async fn session_counts(&self) -> Answer<SessionCounts> {
-        let ask = async { self.asked_store("session_counts", self.store.session_counts().await) };
-        self.shared_sessions.get(|| self.hub.now_ms(), ask).await
     }
 
     /// A sample of those whom the store holds for available, at most a moment old, larger than anybody asks for.

@@ -46,6 +46,12 @@ impl Presence {
             }
             let answer = self.mirror.claim_silent(self.settings.offline_after, BATCH, &self.caution()).await;
             let claims = self.asked_mirror("claim_silent", answer).map_err(unavailable)?;
+            // Frozen between the question and the answer, this node would have claimed its own mitras.
+            if let Some(why) = self.lacks_evidence() {
+                let put_back = self.asked_mirror("unclaim", self.mirror.unclaim(&claims.claimed).await);
+                put_back.map_err(unavailable)?;
+                return Ok(Swept::Skipped(why));
+            }
             if !claims.claimed.is_empty() {
                 expired += self.expire(&claims.claimed).await?;
             }

@@ -20,11 +20,21 @@ const BUSY: Duration = Duration::from_millis(50);
 impl Sessions {
     /// Expires sessions when their time runs out, for as long as it is polled.
     pub async fn keep_time(self: Arc<Self>) {
+        let mut busy = BUSY;
         loop {
             let wait = match self.until_next().await {
                 Ok(Some(wait)) if wait.is_zero() => match self.expire_overdue().await {
-                    Ok(_) => BUSY,
-                    Err(_) => LOOK,
+                    Ok(expired) => {
+                        // None: somebody holds the rows of those that are left, perhaps for long.
+                        busy = if expired > 0 { BUSY } else { (busy * 2).min(LOOK) };
+                        busy
+                    }
+                    Err(error) => {
+                        if !matches!(error, PresenceError::Unavailable(_)) {
+                            tracing::error!(%error, "sessions cannot expire: the table of sessions refuses it");
+                        }
+                        LOOK
+                    }
                 },
                 Ok(Some(wait)) => wait.min(LOOK),
                 Ok(None) | Err(_) => LOOK,

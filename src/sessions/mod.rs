@@ -61,7 +61,7 @@ impl Sessions {
     ) -> Result<ChatSession, PresenceError> {
         let answer = self.store.change_session(id, action, cause).await;
         let change = self.presence.asked_store("change_session", answer)?;
-        if change.session.expires_at.is_some() {
+        if matches!(action, SessionAction::Accept { .. }) {
             self.sooner.notify_one();
         }
         let session = change.session.clone();

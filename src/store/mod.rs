@@ -45,6 +45,9 @@ pub enum StoreError {
     /// A value breaks a constraint of the schema; the text says which, in words.
     #[error("{0}")]
     Invalid(String),
+    /// Somebody else holds the row for too long; the store itself is well.
+    #[error("the row is held by another transaction; try again shortly")]
+    Busy,
     /// Not reachable, too slow, or read-only. Nothing is known about whether a write took effect.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
@@ -297,6 +300,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// The newest events of a mitra, newest first.
     async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError>;
+
+    /// The newest event of this kind of a mitra, or `None` when there was none, or it was removed for its age.
+    async fn latest_event(&self, id: MitraId, kind: &str) -> Result<Option<PresenceEvent>, StoreError>;
+
+    /// The sessions that are this mitra's load, the oldest first, at most `limit`.
+    async fn load_of(&self, id: MitraId, limit: u32) -> Result<Vec<SessionId>, StoreError>;
 
     /// Removes events older than `keep`, at most `limit` at once. Returns how many went.
     async fn prune_events(&self, keep: Duration, limit: u32) -> Result<u64, StoreError>;

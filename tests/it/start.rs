@@ -90,7 +90,7 @@ async fn with_nothing_configured_it_serves_and_its_printed_tokens_work() {
 async fn the_demo_moves_and_serves_its_pages() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = hadir(&folder);
-    command.args(["demo", "--mitras", "5", "--customers", "3"]);
+    command.args(["demo", "--mitras", "9", "--customers", "3"]);
     let (_server, printed) = Running::start(command);
     let counts = async || {
         let url = format!("{}/internal/counts", printed["internal_url"].as_str().unwrap());
@@ -101,6 +101,12 @@ async fn the_demo_moves_and_serves_its_pages() {
     eventually("the fleet is there", async || {
         let counts = counts().await?;
         (counts["counts"]["online"].as_u64()? > 0 && counts["sockets"]["customer"].as_u64()? > 0).then_some(())
+    })
+    .await;
+    eventually("somebody is served", async || {
+        let counts = counts().await?["counts"].clone();
+        let load = counts["active_sessions"].as_u64()? + counts["pending_payment_sessions"].as_u64()?;
+        (load > 0 && counts["busy"].as_u64()? > 0).then_some(())
     })
     .await;
     for page in ["/demo/mitra", "/demo/customer"] {

@@ -55,7 +55,7 @@ function admin(rest, { mitra_id, truth }) {
 /** Times inside the server's sentences, as a clock on the wall says them. */
 const readable = (sentence) => sentence.replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, (at) => clock(at));
 
-function parts({ mitra_id, verdict, available, truth, mirror, node, events, source, as_of }) {
+function parts({ mitra_id, verdict, available, truth, mirror, node, sockets, sessions, events, source, as_of }) {
   const column = (facts, read) => make('td', { text: facts ? read(facts) : '–' });
   const rows = FACTS.map(([label, read]) => make('tr', {}, make('th', { scope: 'row', text: label }), column(truth, read), column(mirror, read)));
   const head = make('tr', {}, make('td'), make('th', { scope: 'col', text: 'Truth' }), make('th', { scope: 'col', text: 'Mirror' }));
@@ -64,13 +64,15 @@ function parts({ mitra_id, verdict, available, truth, mirror, node, events, sour
     : mirror.agrees
       ? 'Truth and mirror agree.'
       : 'The mirror is behind the truth.';
-  const sockets = `${node.sockets} ${node.sockets === 1 ? 'socket' : 'sockets'} on node ${node.node_id}`;
-  const heard = node.heartbeat_age_ms === null ? '' : `, heard there ${age(node.heartbeat_age_ms)}`;
+  const held = Object.entries(sockets).filter(([, count]) => count > 0);
+  const where = held.map(([id, count]) => `${count} on node ${id}`).join(', ');
+  const heard = node.heartbeat_age_ms === null ? '' : ` Heard by node ${node.node_id} ${age(node.heartbeat_age_ms)}.`;
   return [
     make('p', { class: 'verdict', 'data-available': String(available), text: readable(verdict) }),
     make('p', { class: 'quiet' }, make('code', { text: mitra_id })),
     make('table', { class: 'list facts' }, make('thead', {}, head), make('tbody', {}, ...rows)),
-    make('p', { class: 'quiet', text: `${agreement} ${sockets}${heard}. Judged from ${source}, as of ${clock(as_of)}.` }),
+    make('p', { class: 'quiet', text: `${agreement} Sockets: ${where || 'none'}.${heard} Judged from ${source}, as of ${clock(as_of)}.` }),
+    sessions.length === 0 ? '' : make('p', { class: 'quiet' }, 'Sessions: ', make('code', { text: sessions.join(', ') })),
     make('h3', { text: 'Last events' }),
     events.length === 0
       ? make('p', { class: 'quiet', text: 'None yet.' })

@@ -50,6 +50,26 @@ describe('the dashboard', () => {
     tab.assertClean(server);
   });
 
+  test('shows sessions by status, as the server counts them', async () => {
+    await open(server.dashboard());
+    await tab.says('#link', /^Live$/);
+    for (const status of ['active_sessions', 'pending_payment_sessions']) {
+      const seen = new Set();
+      const moved = await eventually(async () => {
+        seen.add(await tab.number(`#count-${status}`));
+        return seen.size >= 2 && Math.max(...seen) > 0;
+      });
+      assert.ok(moved, `${status}: only ${[...seen].join(' · ')} was seen`);
+    }
+    const agrees = await eventually(async () => {
+      const { counts } = await server.ask('/internal/counts');
+      const shown = await Promise.all(['active_sessions', 'pending_payment_sessions', 'busy'].map((key) => tab.number(`#count-${key}`)));
+      return shown.join() === [counts.active_sessions, counts.pending_payment_sessions, counts.busy].join();
+    });
+    assert.ok(agrees, 'the page and REST say the same');
+    tab.assertClean(server);
+  });
+
   test('draws the chart, in either scheme', async () => {
     for (const scheme of ['light', 'dark']) {
       await open(server.dashboard(), { scheme });

@@ -4,13 +4,19 @@
 //! module translates between the trait and the scripts. It holds no state of its own and decides nothing: when to
 //! believe the mirror is `presence`'s business. Only the composition root names it.
 
+mod batches;
 mod catalog;
 mod connection;
 mod keys;
 mod listening;
 mod reply;
 
-use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use fred::{
@@ -35,11 +41,10 @@ use self::{
 use crate::{
     domain::{
         AvailableMitra, AvailablePage, ControlMessage, Counts, Fence, MitraId, NodeId, NodeRecord, Snapshot, Source,
-        StatusChange,
     },
     mirror::{
-        Applied, ApplyReport, BATCH, Beat, BeatReport, Caution, Claimed, Claims, EVENT_QUEUE, Entry, HistoryPoint,
-        Mirror, MirrorError, MirrorEvent, MirrorSettings, NODE_LIFE, Pulse, Refusal, Refused, Restraint, Write,
+        ApplyReport, BATCH, Beat, BeatReport, Caution, Claimed, Claims, EVENT_QUEUE, Entry, HistoryPoint, Mirror,
+        MirrorError, MirrorEvent, MirrorSettings, NODE_LIFE, Pulse, Restraint, Write,
     },
 };
 
@@ -89,6 +94,8 @@ pub struct ValkeyMirror {
     fixed_arguments: [Value; 5],
     events: broadcast::Sender<MirrorEvent>,
     connected: watch::Receiver<bool>,
+    /// When the last pulse came, and the server's clock in it.
+    clock: Mutex<Option<(Instant, u64)>>,
     stop: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -163,6 +170,7 @@ impl ValkeyMirror {
             fixed_arguments,
             events,
             connected,
+            clock: Mutex::default(),
             stop,
             tasks: Mutex::new(tasks),
         })
@@ -192,79 +200,6 @@ impl ValkeyMirror {
             keys.push(self.keys.capacity(id));
         }
         keys
-    }
-
-    async fn apply_distinct(&self, writes: &[Write]) -> Result<ApplyReport, MirrorError> {
-        let mut arguments = self.arguments(writes.len() * 4);
-        for Write { row, heartbeat_age, announce } in writes {
-            let announcement = match announce {
-                Some(reason) => control_json(&ControlMessage::Status(StatusChange::of(row, *reason)))?,
-                None => String::new(),
-            };
-            arguments.extend([
-                Value::from(row.id.to_string()),
-                Value::from(reply::record(row)),
-                heartbeat_age.map_or_else(|| Value::from(""), |age| Value::Integer(millis(age))),
-                Value::from(announcement),
-            ]);
-        }
-        let keys = self.keys_of(writes.iter().map(|write| write.row.id));
-        let mut reply = self.run(&catalog::APPLY, keys, arguments).await?;
-        let pulse = reply.pulse()?;
-        let mut words = reply.list()?;
-        let outcomes = writes
-            .iter()
-            .map(|_| {
-                Ok(match words.text()?.as_str() {
-                    "changed" => Applied::Changed,
-                    "same" => Applied::Same,
-                    fence => Applied::Older { newer: parse_fence(fence)? },
-                })
-            })
-            .collect::<Result<_, MirrorError>>()?;
-        Ok(ApplyReport { outcomes, pulse })
-    }
-
-    async fn beat_batch(&self, beats: &[Beat]) -> Result<BeatReport, MirrorError> {
-        let mut keys = self.keys.fixed(beats.len());
-        let mut arguments = self.arguments(1 + beats.len() * 2);
-        arguments.push(Value::Integer(self.keys.heartbeat_id_from() as i64));
-        for beat in beats {
-            keys.push(self.keys.heartbeat(beat.id));
-            // How the record of a listed mitra in this go-online begins.
-            arguments.push(Value::from(format!("o:{}:", decimal(beat.online_epoch))));
-            arguments.push(Value::Integer(i64::try_from(beat.at_ms).unwrap_or(i64::MAX)));
-        }
-        let mut reply = self.run(&catalog::BEAT, keys, arguments).await?;
-        let pulse = reply.pulse()?;
-        let mut words = reply.list()?;
-        let mut refused = Vec::with_capacity(words.len() / 3);
-        while words.len() > 0 {
-            let (id, why, online_epoch) = (words.id()?, words.text()?, words.number()?);
-            let why = match why.as_str() {
-                "offline" => Refused::Offline,
-                "deactivated" => Refused::Deactivated,
-                "other_epoch" => Refused::OtherEpoch,
-                _ => Refused::Unknown,
-            };
-            refused.extend(id.map(|id| Refusal { id, why, online_epoch }));
-        }
-        Ok(BeatReport { refused, pulse })
-    }
-
-    async fn entries_batch(&self, ids: &[MitraId]) -> Result<Vec<Option<Entry>>, MirrorError> {
-        let mut arguments = self.arguments(ids.len());
-        arguments.extend(ids.iter().map(|id| Value::from(id.to_string())));
-        let mut reply = self.run(&catalog::ENTRIES, self.keys.fixed(0), arguments).await?;
-        let now_ms = reply.number()?;
-        let mut words = reply.list()?;
-        ids.iter()
-            .map(|id| {
-                let (record, last_ms) = (words.text()?, words.text()?);
-                let age = last_ms.parse().ok().map(|last_ms| reply::age(now_ms, last_ms));
-                Ok(Record::parse(&record).map(|record| record.into_entry(*id, age)))
-            })
-            .collect()
     }
 
     async fn silent(&self, silent_for: Duration, limit: u32) -> Result<(u64, Vec<MitraId>), MirrorError> {
@@ -308,7 +243,9 @@ impl Mirror for ValkeyMirror {
     }
 
     async fn tick(&self) -> Result<Pulse, MirrorError> {
-        self.run(&catalog::TICK, self.keys.fixed(0), self.arguments(0)).await?.into_pulse()
+        let pulse = self.run(&catalog::TICK, self.keys.fixed(0), self.arguments(0)).await?.into_pulse()?;
+        self.learn_clock(&pulse);
+        Ok(pulse)
     }
 
     async fn counts(&self) -> Result<(Counts, Pulse), MirrorError> {

@@ -310,7 +310,15 @@ impl Store for PostgresStore {
     }
 
     async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError> {
-        self.read_events(id, limit).await
+        self.read_events(id, None, limit).await
+    }
+
+    async fn latest_event(&self, id: MitraId, kind: &str) -> Result<Option<PresenceEvent>, StoreError> {
+        Ok(self.read_events(id, Some(kind), 1).await?.pop())
+    }
+
+    async fn load_of(&self, id: MitraId, limit: u32) -> Result<Vec<SessionId>, StoreError> {
+        self.read_load(id, limit).await
     }
 
     async fn prune_events(&self, keep: Duration, limit: u32) -> Result<u64, StoreError> {

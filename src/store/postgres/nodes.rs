@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sqlx::Row;
+use uuid::Uuid;
 
 use super::{PostgresStore, explain};
 use crate::{
@@ -32,9 +33,12 @@ impl PostgresStore {
         limit: u32,
     ) -> Result<Vec<Heard>, StoreError> {
         let sql = "SELECT id, online_epoch, greatest(age_ms, 0) AS age_ms FROM hadir_mitras \
-                   WHERE is_online AND is_active AND ($1::uuid IS NULL OR id > $1) \
+                   WHERE is_online AND is_active AND id > $1 \
                    AND last_heartbeat_at > now() - $2 * interval '1 millisecond' ORDER BY id LIMIT $3";
-        let query = sqlx::query(sql).bind(after.map(|id| id.0)).bind(milliseconds(within)).bind(i64::from(limit));
+        let query = sqlx::query(sql)
+            .bind(after.map_or(Uuid::nil(), |id| id.0))
+            .bind(milliseconds(within))
+            .bind(i64::from(limit));
         let heard = |row: &sqlx::postgres::PgRow| {
             Ok::<_, sqlx::Error>(Heard {
                 id: MitraId(row.try_get("id")?),

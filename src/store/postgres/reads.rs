@@ -105,9 +105,16 @@ impl PostgresStore {
         Ok(AvailablePage { mitras, total: total as u64 })
     }
 
-    pub(super) async fn read_events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError> {
-        let sql = "SELECT kind, reason, actor, at, session_id FROM presence_events WHERE mitra_id = $1 ORDER BY id DESC LIMIT $2";
-        let query = sqlx::query(sql).bind(id.0).bind(i64::from(limit));
+    /// The newest first, of one kind or of all.
+    pub(super) async fn read_events(
+        &self,
+        id: MitraId,
+        kind: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<PresenceEvent>, StoreError> {
+        let sql = "SELECT kind, reason, actor, at, session_id FROM presence_events \
+                   WHERE mitra_id = $1 AND ($2 IS NULL OR kind = $2) ORDER BY id DESC LIMIT $3";
+        let query = sqlx::query(sql).bind(id.0).bind(kind).bind(i64::from(limit));
         let rows = self.ask(query).await?;
         rows.iter()
             .map(|row| {

@@ -78,6 +78,7 @@ pub(super) fn explain(error: sqlx::Error) -> StoreError {
             StoreError::Invalid(refused.message().to_owned())
         }
         ("25006", _) => read_only(),
+        ("55P03" | "40P01", _) => StoreError::Busy,
         ("42P01" | "42883" | "42703" | "3F000", _) => StoreError::Unavailable(format!(
             "the schema is not that of this version ({}); run `hadir migrate`",
             refused.message()

@@ -176,6 +176,13 @@ impl PostgresStore {
             .map_err(explain)
     }
 
+    pub(super) async fn read_load(&self, mitra: MitraId, limit: u32) -> Result<Vec<SessionId>, StoreError> {
+        let sql = "SELECT id FROM chat_sessions WHERE mitra_id = $1 AND status IN ('active', 'pending_payment') \
+                   ORDER BY created_at, id LIMIT $2";
+        let rows = self.ask(sqlx::query(sql).bind(mitra.0).bind(i64::from(limit))).await?;
+        rows.iter().map(|row| row.try_get("id").map(SessionId)).collect::<Result<_, _>>().map_err(explain)
+    }
+
     pub(super) async fn read_session_counts(&self) -> Result<SessionCounts, StoreError> {
         let sql = "SELECT count(*) FILTER (WHERE status = 'searching') AS searching, \
                    count(*) FILTER (WHERE status = 'pending_payment') AS pending_payment, \

@@ -129,9 +129,17 @@ impl SqliteStore {
         Ok(AvailablePage { mitras, total: total as u64 })
     }
 
-    pub(super) async fn read_events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError> {
-        let sql = "SELECT kind, reason, actor, at, session_id FROM presence_events WHERE mitra_id = ?1 ORDER BY id DESC LIMIT ?2";
-        let rows = self.within(sqlx::query(sql).bind(id.to_string()).bind(limit).fetch_all(&self.readers)).await?;
+    /// The newest first, of one kind or of all.
+    pub(super) async fn read_events(
+        &self,
+        id: MitraId,
+        kind: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<PresenceEvent>, StoreError> {
+        let sql = "SELECT kind, reason, actor, at, session_id FROM presence_events \
+                   WHERE mitra_id = ?1 AND (?2 IS NULL OR kind = ?2) ORDER BY id DESC LIMIT ?3";
+        let query = sqlx::query(sql).bind(id.to_string()).bind(kind).bind(limit);
+        let rows = self.within(query.fetch_all(&self.readers)).await?;
         rows.iter()
             .map(|row| {
                 let session: Option<&str> = row.try_get("session_id")?;

@@ -167,6 +167,13 @@ impl SqliteStore {
         Ok(ms.map(|ms| Duration::from_millis(ms.max(0) as u64)))
     }
 
+    pub(super) async fn read_load(&self, mitra: MitraId, limit: u32) -> Result<Vec<SessionId>, StoreError> {
+        let sql = "SELECT id FROM chat_sessions WHERE mitra_id = ?1 AND status IN ('active', 'pending_payment') \
+                   ORDER BY created_at, id LIMIT ?2";
+        let rows = self.within(sqlx::query(sql).bind(mitra.to_string()).bind(limit).fetch_all(&self.readers)).await?;
+        rows.iter().map(|row| Ok(SessionId(id_column(row, "id")?.0))).collect::<Result<_, _>>().map_err(super::explain)
+    }
+
     pub(super) async fn read_session_counts(&self) -> Result<SessionCounts, StoreError> {
         let sql = "SELECT count(*) FILTER (WHERE status = 'searching') AS searching, \
                    count(*) FILTER (WHERE status = 'pending_payment') AS pending_payment, \

@@ -2,6 +2,7 @@
 
 mod availability;
 mod bad_input;
+mod explanation;
 mod mitras;
 mod operations;
 mod own_status;

@@ -10,7 +10,7 @@ mod heartbeats;
 mod migrations;
 mod reading;
 mod record;
-mod sessions;
+pub mod sessions;
 mod silence;
 mod single_node;
 mod sql;
@@ -140,7 +140,7 @@ fn plain(url: &str, schema: &str) -> PgPool {
 }
 
 /// The n-th mitra.
-fn id(n: u128) -> MitraId {
+pub fn id(n: u128) -> MitraId {
     MitraId(Uuid::from_u128(n))
 }
 

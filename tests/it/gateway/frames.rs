@@ -4,10 +4,13 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use hadir::domain::Role;
+use hadir::domain::{Payment, Role};
 use serde_json::{Value, json};
 
-use crate::support::{World, on_both};
+use crate::{
+    sessions::{Desk, LONG},
+    support::{World, on_both},
+};
 
 on_both!(each_frame_is_as_its_fixture_says);
 
@@ -28,6 +31,8 @@ async fn each_frame_is_as_its_fixture_says(world: World) {
     socket.send(json!({ "type": "online", "id": "c1" })).await;
     seen.insert("ack", socket.frame("ack").await);
     seen.insert("availability", customer.sees(1).await);
+    Desk::at(&node).taken(mitra.id, Payment::Paid, LONG).await;
+    seen.insert("status_session", socket.until("a session", |frame| frame["sessions"] == 1).await);
     socket.send(json!({ "type": "ping" })).await;
     seen.insert("pong", socket.frame("pong").await);
     customer.send(json!({ "type": "online", "id": "c2" })).await;
@@ -47,7 +52,7 @@ async fn each_frame_is_as_its_fixture_says(world: World) {
 }
 
 /// The frame with everything replaced that differs from run to run.
-fn shape(field: &str, value: &Value) -> Value {
+pub fn shape(field: &str, value: &Value) -> Value {
     match value {
         Value::Object(fields) => fields
             .iter()
@@ -61,7 +66,9 @@ fn shape(field: &str, value: &Value) -> Value {
             assert!(text.len() == 24 && text.ends_with('Z'), "milliseconds and Z: {text}");
             json!("<time>")
         }
-        Value::Number(_) if ["version", "revision", "after_ms", "seen_ms"].contains(&field) => json!("<number>"),
+        Value::Number(_) if ["version", "revision", "after_ms", "seen_ms", "heartbeat_age_ms"].contains(&field) => {
+            json!("<number>")
+        }
         other => other.clone(),
     }
 }

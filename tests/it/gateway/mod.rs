@@ -2,7 +2,7 @@
 
 mod admission;
 mod bounds;
-mod frames;
+pub mod frames;
 mod lifetime;
 mod mitra;
 mod watcher;

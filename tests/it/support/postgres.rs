@@ -62,12 +62,7 @@ pub struct Schema {
 
 /// A new, empty schema on the server of this run.
 pub async fn schema() -> Schema {
-    let url = shared().url("postgres");
-    let name = format!("t_{}", uuid::Uuid::new_v4().simple());
-    let mut connection = PgConnection::connect(&url).await.expect("the private server answers");
-    execute(&mut connection, format!("CREATE SCHEMA {name}")).await;
-    connection.close().await.expect("closed");
-    Schema { url, name }
+    shared().schema().await
 }
 
 impl Drop for Schema {
@@ -161,6 +156,16 @@ impl Server {
     /// Where one of its databases is.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// A new, empty schema on this server.
+    pub async fn schema(&self) -> Schema {
+        let url = self.url("postgres");
+        let name = format!("t_{}", uuid::Uuid::new_v4().simple());
+        let mut connection = PgConnection::connect(&url).await.expect("the private server answers");
+        execute(&mut connection, format!("CREATE SCHEMA {name}")).await;
+        connection.close().await.expect("closed");
+        Schema { url, name }
     }
 
     /// As `pg_ctl stop -m fast`: connections are ended, everything is written.

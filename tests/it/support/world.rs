@@ -52,6 +52,8 @@ struct Cluster {
     pool: PgPool,
     /// Ends with the world; `None` on shared services.
     _valkey: Option<Valkey>,
+    /// A server of this test's own, where it has one.
+    postgres: Option<postgres::Server>,
     /// Dropped, with its tables, when the world ends.
     _schema: Option<postgres::Schema>,
     /// Tests on a shared schema run one by one.
@@ -67,6 +69,18 @@ impl World {
             Backend::Clustered => Some(Cluster::new().await),
         };
         Self { backend, cluster, folder }
+    }
+
+    /// Postgres and Valkey, nobody else being on that Postgres: its log is this test's.
+    pub async fn with_its_own_postgres() -> Self {
+        let server = postgres::dedicated();
+        let cluster = Cluster::private(server.schema().await, Some(server)).await;
+        Self { backend: Backend::Clustered, cluster: Some(cluster), folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    /// What this test's own Postgres logged so far.
+    pub fn postgres_log(&self) -> String {
+        self.cluster().postgres.as_ref().expect("a world with its own Postgres").log()
     }
 
     /// A node on these stores, with calm settings.
@@ -135,12 +149,11 @@ impl Cluster {
         let shared = environment::read(&std::env::vars().collect()).unwrap_or_else(|why| panic!("{why}"));
         match shared {
             Some(shared) => Self::shared(shared).await,
-            None => Self::private().await,
+            None => Self::private(postgres::schema().await, None).await,
         }
     }
 
-    async fn private() -> Self {
-        let schema = postgres::schema().await;
+    async fn private(schema: postgres::Schema, postgres: Option<postgres::Server>) -> Self {
         let valkey = Valkey::start();
         let (database_url, name, valkey_url) = (schema.url.clone(), schema.name.clone(), valkey.url(0));
         migrate(&database_url, &name);
@@ -152,6 +165,7 @@ impl Cluster {
             settings: Vec::new(),
             pool,
             _valkey: Some(valkey),
+            postgres,
             _schema: Some(schema),
             _turn: None,
         }
@@ -170,8 +184,17 @@ impl Cluster {
         .expect("TEST_DATABASE_URL is reachable");
         environment::guard_schema(&schema, comment.as_deref()).unwrap_or_else(|why| panic!("{why}"));
         migrate(&database_url, &schema);
-        let cluster =
-            Self { database_url, schema, valkey_url, settings, pool, _valkey: None, _schema: None, _turn: Some(turn) };
+        let cluster = Self {
+            database_url,
+            schema,
+            valkey_url,
+            settings,
+            pool,
+            _valkey: None,
+            postgres: None,
+            _schema: None,
+            _turn: Some(turn),
+        };
         cluster.reset().await;
         cluster
     }

@@ -1,5 +1,6 @@
 -- Compares each row with what is known, by fence, and applies it: older never wins, equal is compared and repaired.
--- KEYS per row: heartbeat, capacity. ARGV per row: id, record, age of the heartbeat in ms or '', announcement or ''.
+-- KEYS per row: heartbeat, capacity. ARGV per row: id, record, time of the heartbeat in ms or '', announcement or ''. A time and no
+-- age: what was frozen on its way refreshes nobody when it thaws.
 -- Answers {pulse, outcomes}; an outcome is 'changed', 'same' or 'generation:revision' of what is newer.
 local ROW_ARGS = 4
 local rows = (#KEYS - FIXED_KEYS) / 2
@@ -40,7 +41,7 @@ end
 local outcomes = {}
 for row = 1, rows do
   local first = FIXED_ARGS + (row - 1) * ROW_ARGS
-  local id, new_record, age, announcement = ids[row], ARGV[first + 2], tonumber(ARGV[first + 3]), ARGV[first + 4]
+  local id, new_record, beat_ms, announcement = ids[row], ARGV[first + 2], tonumber(ARGV[first + 3]), ARGV[first + 4]
   local heartbeat_key, capacity_key = KEYS[FIXED_KEYS + row * 2 - 1], KEYS[FIXED_KEYS + row * 2]
   local state, online_epoch, generation, revision, sessions, max_sessions = new_record:match(RECORD)
 
@@ -70,8 +71,8 @@ for row = 1, rows do
     if listed then
       -- Only forward within one go-online; a new one starts afresh.
       local score = known_epoch == online_epoch and (tonumber(liveness[row]) or tonumber(last_ms)) or nil
-      if age and (not score or now - age > score) then
-        score = now - age
+      if beat_ms and (not score or beat_ms > score) then
+        score = beat_ms
       end
       -- Nobody vouches for a heartbeat: at the edge of suspicion.
       score = math.min(score or fresh_from - 1, now)

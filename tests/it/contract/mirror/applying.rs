@@ -163,8 +163,8 @@ async fn only_a_change_is_announced(kind: Kind) {
         MirrorEvent::Control(ControlMessage::Status(change)) => Some(change),
         _ => None,
     };
-    let end = |event| matches!(event, MirrorEvent::Control(ControlMessage::Disconnected { .. })).then_some(());
-    let last = ControlMessage::Disconnected { request: "end".into(), node: hadir::domain::NodeId::new("n"), closed: 0 };
+    let end = |event| matches!(event, MirrorEvent::Control(ControlMessage::Sockets { .. })).then_some(());
+    let last = ControlMessage::Sockets { request: "end".into(), node: hadir::domain::NodeId::new("n"), sockets: 0 };
     heard_after_telling(&bench, &mut events, &last).await;
 
     assert_eq!(bench.announced(row(1, 1), StatusReason::Command).await, Applied::Changed);

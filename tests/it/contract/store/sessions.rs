@@ -4,7 +4,7 @@ mod adoption;
 mod expiry;
 mod law;
 mod sql;
-mod writers;
+pub mod writers;
 
 use std::time::Duration;
 
@@ -35,16 +35,18 @@ on_both!(
     the_record_says_what_happened_to_whom_and_by_whom,
     what_is_not_there_is_told,
     counts_are_of_those_that_are_not_over,
+    the_load_of_a_mitra_is_named_the_oldest_first,
+    the_latest_event_of_a_kind_is_found_behind_others,
 );
 
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 /// The n-th session.
-pub(super) fn session_id(n: u128) -> SessionId {
+pub fn session_id(n: u128) -> SessionId {
     SessionId(Uuid::from_u128(0xc4a7 << 96 | n))
 }
 
-pub(super) fn customer(n: u128) -> CustomerId {
+pub fn customer(n: u128) -> CustomerId {
     CustomerId(Uuid::from_u128(0xc057 << 96 | n))
 }
 
@@ -118,6 +120,10 @@ impl Bench {
                 .to_owned(),
         )
         .await
+    }
+
+    async fn load_of_mitra(&self, n: u128, limit: u32) -> Vec<SessionId> {
+        self.store.load_of(id(n), limit).await.expect("read")
     }
 
     async fn load_of(&self, n: u128) -> u32 {
@@ -375,4 +381,39 @@ async fn counts_are_of_those_that_are_not_over(bench: Bench) {
     assert_eq!(counts, SessionCounts { searching: 3, pending_payment: 2, active: 4 });
     let of = SessionStatus::ALL.map(|status| counts.of(status));
     assert_eq!(of, [Some(3), Some(2), Some(4), None, None, None]);
+}
+
+async fn the_load_of_a_mitra_is_named_the_oldest_first(bench: Bench) {
+    bench.online(1).await;
+    bench.online(2).await;
+    bench.put_mitra(id(1), "Busy", Some(1000), &cause("")).await.expect("updated");
+    let mut load = Vec::new();
+    for (n, status) in (1..).zip(SessionStatus::ALL.into_iter().cycle().take(18)) {
+        let session = bench.standing(n, status).await;
+        if status.is_load() {
+            load.push(session.id);
+        }
+    }
+    bench.taken(99, 2, Payment::Paid).await;
+    // Created in one millisecond, they are in order of their ids.
+    assert_eq!(bench.load_of_mitra(1, 100).await, load);
+    assert_eq!(bench.load_of_mitra(1, 2).await, load[..2]);
+    assert_eq!(bench.load_of_mitra(2, 100).await, [session_id(99)]);
+    assert_eq!(bench.load_of_mitra(3, 100).await, []);
+}
+
+async fn the_latest_event_of_a_kind_is_found_behind_others(bench: Bench) {
+    bench.created(1).await;
+    assert_eq!(bench.latest_event(id(1), "offline").await.expect("read"), None);
+    for reason in ["first", "second"] {
+        bench.set_online(id(1), true, &cause("")).await.expect("online");
+        bench.set_online(id(1), false, &cause(reason)).await.expect("offline");
+    }
+    bench.set_online(id(1), true, &cause("")).await.expect("online");
+    for n in 1..=2 {
+        bench.taken(n, 1, Payment::Paid).await;
+    }
+    let found = bench.latest_event(id(1), "offline").await.expect("read").expect("there is one");
+    assert_eq!((found.kind.as_str(), found.reason.as_deref()), ("offline", Some("second")));
+    assert_eq!(bench.latest_event(id(2), "offline").await.expect("read"), None);
 }

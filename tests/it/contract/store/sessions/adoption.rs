@@ -58,7 +58,7 @@ async fn refused(schema: &Schema) -> String {
 
 /// The tables of a backend that never heard of us: columns of its own, none of ours that has a default.
 const OWN_TABLES: &str = "
-    CREATE TABLE mitras (id uuid PRIMARY KEY, email text NOT NULL DEFAULT 'x@example.test', display_name varchar(80) NOT NULL);
+    CREATE TABLE mitras (id uuid PRIMARY KEY, email text NOT NULL, display_name varchar(80) NOT NULL);
     CREATE TABLE chat_sessions (
         topic text NOT NULL DEFAULT 'love', id uuid PRIMARY KEY, customer_id uuid NOT NULL, mitra_id uuid,
         status varchar(20) NOT NULL, price integer NOT NULL DEFAULT 10
@@ -67,7 +67,7 @@ const OWN_TABLES: &str = "
 fn own_rows(sessions: u64) -> String {
     let mitras = sessions / SESSIONS_OF_A_MITRA;
     format!(
-        "INSERT INTO mitras (id, display_name) SELECT lpad(to_hex(n), 32, '0')::uuid, 'Mitra ' || n FROM generate_series(1, {mitras}) n;
+        "INSERT INTO mitras (id, email, display_name) SELECT lpad(to_hex(n), 32, '0')::uuid, n || '@example.test', 'Mitra ' || n FROM generate_series(1, {mitras}) n;
          INSERT INTO chat_sessions (id, customer_id, mitra_id, status)
          SELECT gen_random_uuid(), ('0000c057' || lpad(to_hex(n % 5000), 24, '0'))::uuid,
              CASE WHEN status <> 'searching' THEN lpad(to_hex(1 + n % {mitras}), 32, '0')::uuid END, status

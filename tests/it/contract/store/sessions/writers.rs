@@ -1,6 +1,6 @@
 //! Many writers at once, through the store and with plain SQL of many rows in whatever order: no deadlock with ours in it,
 //! and true counts at rest. The full form, half of 64 writers of each kind for a minute:
-//! `BUSY_WRITERS=64 BUSY_SECONDS=60 cargo test --test it -- sessions::writers`.
+//! `BUSY_WRITERS=64 BUSY_SECONDS=60 cargo test --test it -- sessions::writers`. Over REST and two nodes: `tests/it/sessions/writers.rs`.
 
 use std::{
     sync::Arc,
@@ -23,8 +23,9 @@ use super::{
 };
 use crate::support::postgres;
 
-const MITRAS: u64 = 40;
-const SESSIONS: u64 = 400;
+/// Mitras 1 to 40 and sessions 1 to 400 are what everybody writes.
+pub const MITRAS: u64 = 40;
+pub const SESSIONS: u64 = 400;
 
 /// How many of each kind.
 fn each() -> u64 {
@@ -35,15 +36,18 @@ fn busy_for() -> Duration {
     Duration::from_secs(set("BUSY_SECONDS", 4))
 }
 
-fn set(name: &str, short: u64) -> u64 {
+/// What the environment sets, or the short form.
+pub fn set(name: &str, short: u64) -> u64 {
     std::env::var(name).map_or(short, |number| number.parse().expect("a number"))
 }
 
-fn mitra(n: u64) -> u128 {
+/// One of the mitras, for the n-th step of a writer.
+pub fn mitra(n: u64) -> u128 {
     1 + u128::from(n.wrapping_mul(7919) % MITRAS)
 }
 
-fn session(n: u64) -> u128 {
+/// One of the sessions, the same way.
+pub fn session(n: u64) -> u128 {
     1 + u128::from(n.wrapping_mul(7907) % SESSIONS)
 }
 
@@ -87,7 +91,7 @@ async fn call(store: &PostgresStore, step: u64) -> Result<(), StoreError> {
 /// that look for rows and change them in one statement can wait for each other, in Postgres as it is (one queues for the version
 /// of a row that it saw, behind one who waits for the version that it wrote). Statuses, which our triggers take too, it takes in
 /// another order.
-async fn statement(pool: &PgPool, step: u64) -> Result<(), sqlx::Error> {
+pub async fn statement(pool: &PgPool, step: u64) -> Result<(), sqlx::Error> {
     let from = session(step);
     let sessions = format!(
         "SELECT id FROM chat_sessions WHERE id BETWEEN '{}' AND '{}' ORDER BY id FOR UPDATE",

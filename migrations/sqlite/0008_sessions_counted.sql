@@ -1,0 +1,1 @@
+-- Done by 0007: the file has one writer, and nobody waits.

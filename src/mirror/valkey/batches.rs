@@ -1,0 +1,107 @@
+//! Batches of rows, heartbeats and questions, each one run of a script.
+
+use std::time::{Duration, Instant};
+
+use fred::types::Value;
+
+use super::{
+    ValkeyMirror, catalog, control_json, parse_fence,
+    reply::{self, Record, decimal},
+};
+use crate::{
+    domain::{ControlMessage, MitraId, StatusChange},
+    mirror::{Applied, ApplyReport, Beat, BeatReport, Entry, Mirror, MirrorError, Pulse, Refusal, Refused, Write},
+};
+
+impl ValkeyMirror {
+    /// The server's clock now, at most as late as it is: from the last pulse that came back from an apply or a tick.
+    async fn now_ms(&self) -> Result<u64, MirrorError> {
+        let known = *self.clock.lock();
+        let (then, now_ms) = match known {
+            Some(known) => known,
+            None => (Instant::now(), self.tick().await?.now_ms),
+        };
+        Ok(now_ms + then.elapsed().as_millis() as u64)
+    }
+
+    /// The reply was written before it came: whatever is reckoned from here on is never ahead of the server.
+    pub(super) fn learn_clock(&self, pulse: &Pulse) {
+        *self.clock.lock() = Some((Instant::now(), pulse.now_ms));
+    }
+
+    pub(super) async fn apply_distinct(&self, writes: &[Write]) -> Result<ApplyReport, MirrorError> {
+        let now_ms = if writes.is_empty() { 0 } else { self.now_ms().await? };
+        let beat_ms = |age: Duration| Value::Integer(now_ms.saturating_sub(age.as_millis() as u64) as i64);
+        let mut arguments = self.arguments(writes.len() * 4);
+        for Write { row, heartbeat_age, announce } in writes {
+            let announcement = match announce {
+                Some(reason) => control_json(&ControlMessage::Status(StatusChange::of(row, *reason)))?,
+                None => String::new(),
+            };
+            arguments.extend([
+                Value::from(row.id.to_string()),
+                Value::from(reply::record(row)),
+                heartbeat_age.map_or_else(|| Value::from(""), beat_ms),
+                Value::from(announcement),
+            ]);
+        }
+        let keys = self.keys_of(writes.iter().map(|write| write.row.id));
+        let mut reply = self.run(&catalog::APPLY, keys, arguments).await?;
+        let pulse = reply.pulse()?;
+        self.learn_clock(&pulse);
+        let mut words = reply.list()?;
+        let outcomes = writes
+            .iter()
+            .map(|_| {
+                Ok(match words.text()?.as_str() {
+                    "changed" => Applied::Changed,
+                    "same" => Applied::Same,
+                    fence => Applied::Older { newer: parse_fence(fence)? },
+                })
+            })
+            .collect::<Result<_, MirrorError>>()?;
+        Ok(ApplyReport { outcomes, pulse })
+    }
+
+    pub(super) async fn beat_batch(&self, beats: &[Beat]) -> Result<BeatReport, MirrorError> {
+        let mut keys = self.keys.fixed(beats.len());
+        let mut arguments = self.arguments(1 + beats.len() * 2);
+        arguments.push(Value::Integer(self.keys.heartbeat_id_from() as i64));
+        for beat in beats {
+            keys.push(self.keys.heartbeat(beat.id));
+            // How the record of a listed mitra in this go-online begins.
+            arguments.push(Value::from(format!("o:{}:", decimal(beat.online_epoch))));
+            arguments.push(Value::Integer(i64::try_from(beat.at_ms).unwrap_or(i64::MAX)));
+        }
+        let mut reply = self.run(&catalog::BEAT, keys, arguments).await?;
+        let pulse = reply.pulse()?;
+        let mut words = reply.list()?;
+        let mut refused = Vec::with_capacity(words.len() / 3);
+        while words.len() > 0 {
+            let (id, why, online_epoch) = (words.id()?, words.text()?, words.number()?);
+            let why = match why.as_str() {
+                "offline" => Refused::Offline,
+                "deactivated" => Refused::Deactivated,
+                "other_epoch" => Refused::OtherEpoch,
+                _ => Refused::Unknown,
+            };
+            refused.extend(id.map(|id| Refusal { id, why, online_epoch }));
+        }
+        Ok(BeatReport { refused, pulse })
+    }
+
+    pub(super) async fn entries_batch(&self, ids: &[MitraId]) -> Result<Vec<Option<Entry>>, MirrorError> {
+        let mut arguments = self.arguments(ids.len());
+        arguments.extend(ids.iter().map(|id| Value::from(id.to_string())));
+        let mut reply = self.run(&catalog::ENTRIES, self.keys.fixed(0), arguments).await?;
+        let now_ms = reply.number()?;
+        let mut words = reply.list()?;
+        ids.iter()
+            .map(|id| {
+                let (record, last_ms) = (words.text()?, words.text()?);
+                let age = last_ms.parse().ok().map(|last_ms| reply::age(now_ms, last_ms));
+                Ok(Record::parse(&record).map(|record| record.into_entry(*id, age)))
+            })
+            .collect()
+    }
+}
