@@ -34,6 +34,8 @@ pub struct Sizes {
     pub flips: usize,
     /// Mitras in the mirror, for counts.
     pub fleets: &'static [usize],
+    /// Sessions that can be accepted.
+    pub sessions: u64,
     /// Dials of one turn, for the rate of connects.
     pub dials: usize,
     /// Churn: connections a second, for so many seconds, after so many that it is given to warm up.
@@ -58,6 +60,7 @@ const FULL: Sizes = Sizes {
     flips: 100,
     fleets: &[1_000, 10_000, 100_000, 1_000_000],
     ask_seconds: 2.0,
+    sessions: 60_000,
     dials: 4_000,
     churn_rate: 1_000.0,
     churn_seconds: 600.0,
@@ -77,6 +80,7 @@ const SHORT: Sizes = Sizes {
     flips: 4,
     fleets: &[500],
     ask_seconds: 0.3,
+    sessions: 4_000,
     dials: 100,
     churn_rate: 100.0,
     churn_seconds: 2.0,
@@ -145,13 +149,21 @@ impl Bench {
         Server::start(&self.binary, backend, mitras as u64, &self.with(settings)).await
     }
 
+    /// Makes the tables before anybody loads them.
+    ///
+    /// # Errors
+    /// The binary says why.
+    pub async fn migrate(&self, database: &Database) -> Result<()> {
+        server::migrate(&self.binary, Backend::Clustered(database, &self.stores().await?.valkey))
+    }
+
     /// The same with every mitra online, by plain SQL, for longer than a run takes.
     ///
     /// # Errors
     /// It, or a store, does not start.
     pub async fn all_online(&self, mitras: usize) -> Result<Server> {
         let database = self.emptied().await?;
-        server::migrate(&self.binary, Backend::Clustered(&database, &self.stores().await?.valkey))?;
+        self.migrate(&database).await?;
         load_postgres(&database, mitras as u64, true).await?;
         self.node(&database, 0, PATIENT).await
     }

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -159,6 +159,28 @@ pub async fn load_postgres(database: &Database, count: u64, online: bool) -> Res
         database.run("UPDATE mitra_status SET is_online = true WHERE NOT is_online".to_owned()).await?;
     }
     database.run("ANALYZE".to_owned()).await
+}
+
+/// Sessions 0 to `count` of the load, searching, and room for all of them.
+///
+/// # Errors
+/// The statement is refused.
+pub async fn load_sessions(database: &Database, count: u64) -> Result<()> {
+    let load = format!(
+        "UPDATE mitras SET max_sessions = 1000;
+         INSERT INTO customers (id) VALUES ('{SUBJECT_PREFIX}ffffffffffff');
+         INSERT INTO chat_sessions (id, customer_id)
+         SELECT ('{SUBJECT_PREFIX}' || lpad(to_hex(n), 12, '0'))::uuid, '{SUBJECT_PREFIX}ffffffffffff'
+         FROM generate_series(0, {last}) AS n;
+         ANALYZE;",
+        last = count - 1,
+    );
+    database.run(load).await
+}
+
+/// Where PostgreSQL's programs are.
+pub fn programs() -> PathBuf {
+    postgres::programs()
 }
 
 /// The same in the embedded default's file, before a server owns it.

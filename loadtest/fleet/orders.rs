@@ -34,6 +34,15 @@ pub struct Churn {
     pub stay_seconds: f64,
 }
 
+/// Requests that differ: `{subject}` in the path and `{mitra}` in the body stand for ids, each subject's once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Each {
+    pub body: String,
+    /// When so many were asked for, the load is over.
+    pub subjects: u64,
+    pub mitras: u64,
+}
+
 /// REST requests over connections that stay.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ask {
@@ -45,6 +54,8 @@ pub struct Ask {
     /// Sends back the `ETag` of the first answer.
     pub conditional: bool,
     pub expect_status: u16,
+    /// POSTs that differ; otherwise the same GET again and again.
+    pub each: Option<Each>,
 }
 
 /// What a fleet can be told.

@@ -1,10 +1,16 @@
 //! REST clients: connections that stay, each with one request at a time.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::{Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{task::JoinSet, time::Instant};
@@ -13,13 +19,15 @@ use super::{
     orders::{Ask, Report},
     socket::connect,
 };
-use crate::distribution::Distribution;
+use crate::{distribution::Distribution, tokens::subject};
 
 struct Client {
-    sender: http1::SendRequest<Empty<Bytes>>,
+    sender: http1::SendRequest<Full<Bytes>>,
     ask: Ask,
     token: Option<String>,
     etag: Option<String>,
+    /// How many subjects were asked for, by all clients together.
+    asked: Arc<AtomicU64>,
 }
 
 /// Asks as often as it can for the stated time.
@@ -28,11 +36,13 @@ pub async fn ask(ask: Ask, token: Option<String>) -> Result<Report> {
     let ends = began + Duration::from_secs_f64(ask.seconds);
     let mut clients = JoinSet::new();
     let mut connections = JoinSet::new();
+    let asked = Arc::new(AtomicU64::new(0));
     for number in 0..ask.connections {
         let stream = connect(ask.address, number as u64).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         connections.spawn(connection);
-        let mut client = Client { sender, ask: ask.clone(), token: token.clone(), etag: None };
+        let mut client =
+            Client { sender, ask: ask.clone(), token: token.clone(), etag: None, asked: Arc::clone(&asked) };
         clients.spawn(async move {
             if client.ask.conditional {
                 client.one(200).await.context("the first answer")?;
@@ -40,7 +50,9 @@ pub async fn ask(ask: Ask, token: Option<String>) -> Result<Report> {
             let mut taken = Distribution::new();
             while Instant::now() < ends {
                 let began = Instant::now();
-                client.one(client.ask.expect_status).await?;
+                if !client.one(client.ask.expect_status).await? {
+                    break;
+                }
                 taken.record(began.elapsed());
             }
             Ok::<_, anyhow::Error>(taken)
@@ -62,23 +74,44 @@ pub async fn ask(ask: Ask, token: Option<String>) -> Result<Report> {
 }
 
 impl Client {
-    async fn one(&mut self, status: u16) -> Result<()> {
-        let mut request = Request::get(&self.ask.path).header("host", self.ask.address.to_string());
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        if let Some(etag) = &self.etag {
-            request = request.header("if-none-match", etag);
-        }
-        let response = self.sender.send_request(request.body(Empty::new())?).await?;
+    /// One request; `false` when there is nothing left to ask for.
+    async fn one(&mut self, status: u16) -> Result<bool> {
+        let Some(request) = self.request()? else { return Ok(false) };
+        let path = request.uri().clone();
+        let response = self.sender.send_request(request).await?;
         if response.status() != status {
-            bail!("{} answers {}", self.ask.path, response.status());
+            let status = response.status();
+            let said = response.into_body().collect().await?.to_bytes();
+            bail!("{path} answers {status}: {}", String::from_utf8_lossy(&said));
         }
         if self.ask.conditional && self.etag.is_none() {
             let etag = response.headers().get("etag").context("no ETag")?;
             self.etag = Some(etag.to_str()?.to_owned());
         }
         response.into_body().collect().await?;
-        Ok(())
+        Ok(true)
+    }
+
+    fn request(&self) -> Result<Option<Request<Full<Bytes>>>> {
+        let (mut request, body) = match &self.ask.each {
+            None => (Request::get(&self.ask.path), String::new()),
+            Some(each) => {
+                let number = self.asked.fetch_add(1, Relaxed);
+                if number >= each.subjects {
+                    return Ok(None);
+                }
+                let path = self.ask.path.replace("{subject}", &subject(number).to_string());
+                let body = each.body.replace("{mitra}", &subject(number % each.mitras).to_string());
+                (Request::post(path).header("content-type", "application/json"), body)
+            }
+        };
+        request = request.header("host", self.ask.address.to_string());
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if let Some(etag) = &self.etag {
+            request = request.header("if-none-match", etag);
+        }
+        Ok(Some(request.body(Full::from(body))?))
     }
 }

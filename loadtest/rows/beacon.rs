@@ -28,6 +28,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Line>> {
         seconds: bench.sizes.burst_seconds,
         conditional: false,
         expect_status: 200,
+        each: None,
     };
     let bare = Ask { address: floor.address, path: "/constant".to_owned(), role: None, ..ours.clone() };
     let unchanged = Ask { conditional: true, expect_status: 304, ..ours.clone() };

@@ -63,6 +63,7 @@ async fn asked(bench: &Bench, server: &Server, path: &str) -> Result<f64> {
         seconds: bench.sizes.ask_seconds,
         conditional: false,
         expect_status: 200,
+        each: None,
     };
     Ok(Fleet::start(0)?.tell(&Order::Ask(ask)).await?.each.ms(0.5))
 }

@@ -5,11 +5,13 @@ mod churn;
 mod connects;
 mod counts;
 mod memory;
+mod million;
 mod nodes;
 mod pings;
 mod push;
 mod reseed;
 mod resting;
+mod sessions;
 
 use anyhow::{Result, bail};
 
@@ -26,7 +28,9 @@ pub const NAMES: &[(&str, &str)] = &[
     ("counts", "count of available and find-50, beside a walk over the fleet"),
     ("reseed", "reseed from Postgres; time to truth after FLUSHALL"),
     ("beacon", "the beacon by REST, beside a constant"),
+    ("sessions", "accepting a session, beside pgbench"),
     ("nodes", "two nodes beside one; Valkey's load beside watchers"),
+    ("million", "a mirror of a million mitras with simulated nodes"),
     ("churn", "memory while connections come and go"),
 ];
 
@@ -44,6 +48,8 @@ pub async fn measure(name: &str, bench: &Bench) -> Result<Vec<Line>> {
         "reseed" => reseed::measure(bench).await,
         "beacon" => beacon::measure(bench).await,
         "nodes" => nodes::measure(bench).await,
+        "sessions" => sessions::measure(bench).await,
+        "million" => million::measure(bench).await,
         "churn" => churn::measure(bench).await,
         "counts" => counts::measure(bench).await,
         "push" => push::measure(bench).await,

@@ -298,7 +298,7 @@ fn signal(process: impl Into<Option<Pid>>, signal: Signal) {
 }
 
 /// The newest installed ones.
-fn programs() -> PathBuf {
+pub fn programs() -> PathBuf {
     let major = |folder: &Path| folder.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
     fs::read_dir("/usr/lib/postgresql")
         .into_iter()
