@@ -2,8 +2,8 @@
 
 use axum::{
     Json,
-    body::Body,
-    extract::{FromRequest, FromRequestParts, Path, Query, Request, rejection::JsonRejection},
+    body::{Body, Bytes},
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
     response::{IntoResponse, Response},
 };
 use http::{StatusCode, request::Parts};
@@ -60,15 +60,25 @@ impl<T: DeserializeOwned> FromRequest<Api> for Strict<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
-        let Ok(read) = timeout(api.settings.body_timeout, Json::<T>::from_request(request, api)).await else {
+        let (parts, body) = request.into_parts();
+        let reading = Bytes::from_request(Request::from_parts(parts.clone(), body), api);
+        let Ok(read) = timeout(api.settings.body_timeout, reading).await else {
             let late = Problem::new(ErrorCode::BadRequest, "the body did not arrive in time");
             return Err(late.with_status(StatusCode::REQUEST_TIMEOUT).into());
         };
-        match read {
-            Ok(Json(body)) => Ok(Self(body)),
-            Err(JsonRejection::BytesRejection(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(Problem::new(ErrorCode::TooLarge, "the body is larger than this server takes").into())
+        let body = match read {
+            Ok(body) => body,
+            Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                return Err(Problem::new(ErrorCode::TooLarge, "the body is larger than this server takes").into());
             }
+            Err(error) => return Err(ApiError::bad_request(error.body_text())),
+        };
+        // Fields are told apart by their names, never by their places in a list.
+        if body.trim_ascii_start().starts_with(b"[") {
+            return Err(ApiError::bad_request("the body is a JSON object, not a list"));
+        }
+        match Json::<T>::from_request(Request::from_parts(parts, Body::from(body)), api).await {
+            Ok(Json(body)) => Ok(Self(body)),
             Err(error) => Err(ApiError::bad_request(error.body_text())),
         }
     }

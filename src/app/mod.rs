@@ -81,7 +81,7 @@ impl Server {
         let (public, public_addr) = take_port(config.listen.public_addr, "HADIR_PUBLIC_ADDR")?;
         let internal = Arc::new(listen(internal)?);
         let waiting = Lifecycle::default();
-        waiting.spawn(accept(Arc::clone(&internal), api::waiting_room(), limits, waiting.clone()));
+        waiting.spawn(accept(Arc::clone(&internal), api::waiting_room(), limits, waiting.clone(), ended(&waiting)));
         let Backends { store, mirror, single_node } = backends::open(&config, &lifecycle).await?;
         if let Some(lock) = single_node {
             let node = lifecycle.clone();
@@ -115,7 +115,8 @@ impl Server {
         );
         waiting.stop(WAITING_ROOM_CLOSES).await;
         let internal_router = api.internal_router(gateway.internal_routes());
-        lifecycle.spawn(accept(internal, internal_router, limits, lifecycle.clone()));
+        // Probes and operators are answered while sockets leave.
+        lifecycle.spawn(accept(internal, internal_router, limits, lifecycle.clone(), ended(&lifecycle)));
 
         // Before anybody is told that a mitra is busy with a session whose time has run out.
         while let Err(error @ PresenceError::Unavailable(_)) = sessions.expire_overdue().await {
@@ -128,7 +129,9 @@ impl Server {
         presence.started().await;
 
         let public_router = api.public_router(gateway.public_routes().merge(more));
-        lifecycle.spawn(accept(Arc::new(listen(public)?), public_router, limits, lifecycle.clone()));
+        let leaving = lifecycle.clone();
+        let closing = async move { leaving.accepting_stopped().await };
+        lifecycle.spawn(accept(Arc::new(listen(public)?), public_router, limits, lifecycle.clone(), closing));
         Ok(Self { config, public_addr, internal_addr, issuer, presence, sessions, store, mirror, lifecycle })
     }
 
@@ -261,6 +264,12 @@ fn take_port(address: SocketAddr, setting: &str) -> Result<(TcpSocket, SocketAdd
 
 fn listen(socket: TcpSocket) -> Result<TcpListener> {
     Ok(socket.listen(BACKLOG)?)
+}
+
+/// When everything is to stop.
+fn ended(lifecycle: &Lifecycle) -> impl Future<Output = ()> + Send + 'static {
+    let lifecycle = lifecycle.clone();
+    async move { lifecycle.stopped().await }
 }
 
 /// Everything that runs for as long as the node does.

@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc, time::Duration};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::{between, chance};
+use super::{between, chance, fleet::is_simulated};
 use crate::{
     domain::{Actor, Cause, ChatSession, CustomerId, MitraId, Payment, SessionAction, SessionId},
     lifecycle::Lifecycle,
@@ -89,8 +89,9 @@ impl Backend {
         action: impl Fn(MitraId) -> SessionAction,
     ) -> Result<bool, PresenceError> {
         for _ in 0..ATTEMPTS {
-            let found = self.presence.find_available(1).await?.value.mitras;
-            if let Some(mitra) = found.first() {
+            let found = self.presence.find_available(20).await?.value.mitras;
+            // A person who tries the mitra's page is left to see what the button does.
+            if let Some(mitra) = found.iter().find(|mitra| is_simulated(mitra.id)) {
                 match self.does(session, &action(mitra.id), "assigned").await {
                     Ok(_) => return Ok(true),
                     Err(PresenceError::CapacityExceeded | PresenceError::NotAvailable) => {}

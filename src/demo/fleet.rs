@@ -45,6 +45,14 @@ const FAMILY: [&str; 12] = [
 /// How long the fleet takes to arrive: whoever opens the page at once sees them come.
 const ARRIVAL: Duration = Duration::from_secs(15);
 
+/// Ids of the fleet follow each other from here.
+const FIRST_ID: u128 = 0x4ad1_de00_0000_4000_8000_0000_0000_0000;
+
+/// Whether this mitra is one of the fleet.
+pub(super) fn is_simulated(id: MitraId) -> bool {
+    (FIRST_ID..FIRST_ID + 1_000_000).contains(&id.0.as_u128())
+}
+
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// The simulated fleet and the server it dials.
@@ -73,7 +81,7 @@ impl Fleet {
         let cause = Cause::new(Actor::Service, "demo");
         for n in 0..size.mitras {
             // The same mitras at every start of the same data.
-            let id = MitraId(Uuid::from_u128(0x4ad1_de00_0000_4000_8000_0000_0000_0000 + n as u128));
+            let id = MitraId(Uuid::from_u128(FIRST_ID + n as u128));
             self.store.put_mitra(id, &name(n), None, &cause).await?;
             let member = self.member("/ws/mitra", id.into(), Role::Mitra);
             self.lifecycle.spawn_until_stop(mitra(member));

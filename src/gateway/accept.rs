@@ -45,13 +45,21 @@ pub struct AcceptLimits {
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// Accepts until everything is to stop. Connections that idle then are ended; those at work may finish.
-pub async fn serve(listener: Arc<TcpListener>, router: Router, limits: AcceptLimits, lifecycle: Lifecycle) {
+/// Accepts until `closing`, which is at the latest when everything is to stop. Connections that idle then are ended; those at
+/// work may finish.
+pub async fn serve(
+    listener: Arc<TcpListener>,
+    router: Router,
+    limits: AcceptLimits,
+    lifecycle: Lifecycle,
+    closing: impl Future<Output = ()>,
+) {
+    let mut closing = std::pin::pin!(closing);
     let handshakes = Arc::new(Semaphore::new(limits.pending_handshakes));
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &handshakes) => accepted,
-            () = lifecycle.accepting_stopped() => return,
+            () = closing.as_mut() => return,
         };
         let Some((stream, peer, permit)) = accepted else { continue };
         if let Err(error) = tune(&stream, limits) {

@@ -8,6 +8,7 @@ use super::{Presence, PresenceError};
 use crate::{
     domain::{Fence, MitraId, MitraRow, StatusChange, StatusReason},
     mirror::{Applied, Write},
+    protocol::Close,
 };
 
 /// Rows in one page of the store and one call of the mirror.
@@ -97,7 +98,22 @@ impl Presence {
             after = Some(last);
         }
         report.removed = self.forget_unknown(&seen).await?;
+        self.close_sockets_of_nobody(&seen).await?;
         Ok(report)
+    }
+
+    /// Sockets here of mitras who are gone: whoever forgot them first may be another node.
+    async fn close_sockets_of_nobody(&self, seen: &HashSet<MitraId>) -> Result<(), PresenceError> {
+        let strangers: Vec<MitraId> =
+            self.hub.seats().iter().map(|seat| seat.id()).filter(|id| !seen.contains(id)).collect();
+        for strangers in strangers.chunks(PAGE as usize) {
+            let rows = self.asked_store("mitras", self.store.mitras(strangers).await)?;
+            let created: HashSet<MitraId> = rows.iter().map(|row| row.id).collect();
+            for id in strangers.iter().filter(|id| !created.contains(id)) {
+                self.hub.disconnect((*id).into(), &Close::UNKNOWN_MITRA);
+            }
+        }
+        Ok(())
     }
 
     /// Whether the store lost commits that the mirror knows of: it was restored from an older copy, or a replica took over

@@ -67,6 +67,10 @@ impl ClientMessage {
         if nesting(text) > limits.max_nesting {
             return refuse(None, format!("the message nests deeper than {} levels", limits.max_nesting));
         }
+        // Fields are told apart by their names, never by their places.
+        if !text.trim_start().starts_with('{') {
+            return refuse(None, "a message is a JSON object".to_owned());
+        }
         let wire: Wire = match serde_json::from_str(text) {
             Ok(wire) => wire,
             Err(error) => return refuse(None, format!("not a message this server knows: {error}")),

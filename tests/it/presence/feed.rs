@@ -146,6 +146,14 @@ async fn many_rows_in_one_statement_all_follow(world: World) {
     watcher.sees(0).await;
     let counts = node.presence().overview().await.unwrap().counts;
     assert_eq!((counts.online, counts.deactivated), (0, 1_500));
+    // Rows that are gone have no revision: everything is compared.
+    let (kept, gone) = (node.online_mitra().await, node.mitra().await);
+    let mut socket = node.dial_mitra(&gone).await;
+    watcher.sees(1).await;
+    sqlx::query("DELETE FROM mitras WHERE id <> $1").bind(kept.id.0).execute(world.sql()).await.unwrap();
+    assert_eq!(socket.closed().await, Closed::new(4503, "unknown_mitra"));
+    eventually("forgotten", async || (Keys::of(&world, gone.id) == Keys::default()).then_some(())).await;
+    in_agreement(&world, &node, kept.id).await;
 }
 
 async fn without_the_bell_the_look_at_recent_changes_finds_them(world: World) {
