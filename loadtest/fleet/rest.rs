@@ -9,11 +9,8 @@ use hyper::{Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{task::JoinSet, time::Instant};
 
-use super::{
-    orders::{Ask, Report},
-    socket::connect,
-};
-use crate::distribution::Distribution;
+use super::orders::{Ask, Report};
+use crate::kit::{distribution::Distribution, socket::connect};
 
 struct Client {
     sender: http1::SendRequest<Empty<Bytes>>,

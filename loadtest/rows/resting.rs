@@ -8,9 +8,10 @@ use tokio::time::sleep;
 use super::memory::bare_watchers;
 use crate::{
     bench::Bench,
-    fleet::orders::{Dial, Order},
-    processes::Usage,
-    resp::Raw,
+    fleet::orders::Order,
+    kit::processes::Usage,
+    kit::resp::Raw,
+    kit::socket::Dial,
     table::{Goal, Line},
     worker::{Fleet, Floor},
 };
@@ -73,7 +74,7 @@ pub async fn heartbeats(bench: &Bench) -> Result<Vec<Line>> {
     let mut raw = valkey.raw()?;
     let (trips, beats) = (round_trips(&mut raw)?, server.metric("hadir_heartbeats_total").await?);
     let own = server.metric("hadir_mirror_commands_total").await?;
-    let cpu = at_rest(bench, &[server.usage, valkey.server.usage]).await?;
+    let cpu = at_rest(bench, &[server.usage, valkey.usage()?]).await?;
     let trips = round_trips(&mut raw)? - trips;
     let own = server.metric("hadir_mirror_commands_total").await? - own;
     let beats = server.metric("hadir_heartbeats_total").await? - beats;
@@ -113,7 +114,7 @@ pub async fn watchers(bench: &Bench) -> Result<Vec<Line>> {
     let mut fleet = Fleet::start(sockets)?;
     fleet.dial(&server.watchers(0, sockets)).await?;
     sleep(Duration::from_secs_f64(every)).await;
-    let cpu = at_rest(bench, &[server.usage, valkey.server.usage]).await?;
+    let cpu = at_rest(bench, &[server.usage, valkey.usage()?]).await?;
     fleet.tell(&Order::HangUp).await?;
     server.stop().await?;
     let what = format!("CPU per idle watcher socket, a ping each {every} s, a frame each 30 s");
