@@ -132,33 +132,55 @@ BEGIN
     END IF;
 END $$;
 
+-- Takes these rows FOR NO KEY UPDATE and names one that somebody else holds: then the caller gives back what was taken, by
+-- leaving its block with an exception. There is no such block here: who waits for a row that was taken in an inner block waits
+-- for the end of the whole transaction. SKIP LOCKED may wait all the same, for the newer version of a row whose older one it
+-- met in the moment of its commit: not for long.
+CREATE FUNCTION hadir_take(relation text, key text, ids uuid[]) RETURNS uuid
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '20ms' AS $$
+DECLARE
+    missing uuid;
+BEGIN
+    EXECUTE format('WITH held AS (SELECT %2$I AS id FROM %1$I WHERE %2$I = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED)
+        SELECT min(r.%2$I::text)::uuid FROM %1$I r
+        WHERE r.%2$I = ANY ($1) AND NOT EXISTS (SELECT 1 FROM held h WHERE h.id = r.%2$I)', relation, key)
+        INTO missing USING ids;
+    RETURN missing;
+END $$;
+
 -- Holds these rows FOR NO KEY UPDATE: all that are free, or none and waits for one of them. A statement of another program
 -- takes rows in the order in which it finds them; in a circle with it there is nobody of ours. Only where too many are at it
 -- for too long, one after the other by id.
 CREATE FUNCTION hadir_hold(relation text, key text, ids uuid[]) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     awaited uuid;
+    is_waiting boolean;
 BEGIN
     IF cardinality(ids) = 1 THEN
         EXECUTE format('SELECT 1 FROM %I WHERE %I = $1 FOR NO KEY UPDATE', relation, key) USING ids[1];
         RETURN;
     END IF;
-    FOR attempt IN 1..20 LOOP
+    FOR attempt IN 1..50 LOOP
         BEGIN
+            is_waiting := true;
             IF awaited IS NOT NULL THEN
                 EXECUTE format('SELECT 1 FROM %I WHERE %I = $1 FOR NO KEY UPDATE', relation, key) USING awaited;
             END IF;
-            EXECUTE format('WITH held AS (SELECT %2$I AS id FROM %1$I WHERE %2$I = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED)
-                SELECT min(r.%2$I::text)::uuid FROM %1$I r
-                WHERE r.%2$I = ANY ($1) AND NOT EXISTS (SELECT 1 FROM held h WHERE h.id = r.%2$I)', relation, key)
-                INTO awaited USING ids;
+            is_waiting := false;
+            awaited := hadir_take(relation, key, ids);
             IF awaited IS NULL THEN
                 RETURN;
             END IF;
             RAISE SQLSTATE 'HD001';
-        EXCEPTION WHEN SQLSTATE 'HD001' THEN
+        EXCEPTION
             -- What was held in the block is free again.
-            NULL;
+            WHEN SQLSTATE 'HD001' THEN
+                NULL;
+            WHEN lock_not_available THEN
+                IF is_waiting THEN
+                    RAISE;
+                END IF;
+                awaited := NULL;
         END;
     END LOOP;
     EXECUTE format('SELECT 1 FROM %1$I WHERE %2$I = ANY ($1) ORDER BY %2$I FOR NO KEY UPDATE', relation, key) USING ids;
@@ -343,7 +365,7 @@ END $$;
 -- A row that somebody holds is being changed: it is left to the next sweep. Held first and judged in a statement of its
 -- own, which sees a heartbeat that was stamped meanwhile.
 CREATE FUNCTION hadir_expire_silent(ids uuid[], epochs bigint[], silent_ms bigint)
-RETURNS SETOF hadir_mitras LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+RETURNS SETOF hadir_mitras LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '20ms' AS $$
 DECLARE
     held uuid[];
     expired uuid[];
@@ -363,12 +385,15 @@ BEGIN
     )
     SELECT array_agg(c.mitra_id) INTO expired FROM changed c;
     RETURN QUERY SELECT r.* FROM hadir_mitras r WHERE r.id = ANY (expired) ORDER BY r.id;
+-- As `hadir_take` says: nobody this time.
+EXCEPTION WHEN lock_not_available THEN
+    RETURN;
 END $$;
 
 -- Ages, not times: only ages cross clocks. Rows that another transaction holds are not waited for: `busy` names them, to be
 -- asked for again.
 CREATE FUNCTION hadir_record_heartbeats(ids uuid[], ages_ms bigint[], OUT moved bigint, OUT busy uuid[])
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '20ms' AS $$
 DECLARE
     newer uuid[];
     times timestamptz[];
@@ -390,4 +415,8 @@ BEGIN
             AND (h.last_heartbeat_at IS NULL OR h.last_heartbeat_at < b.at);
     GET DIAGNOSTICS moved = ROW_COUNT;
     SELECT coalesce(array_agg(l.id), '{}') INTO busy FROM (SELECT unnest(newer) AS id EXCEPT SELECT unnest(held)) l;
+-- As `hadir_take` says: all of them are to be asked for again.
+EXCEPTION WHEN lock_not_available THEN
+    moved := 0;
+    busy := newer;
 END $$;

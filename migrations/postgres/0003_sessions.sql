@@ -144,19 +144,20 @@ CREATE FUNCTION hadir_change_session(
 RETURNS TABLE (outcome text, session_row hadir_sessions, mitra_row hadir_mitras)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    patience constant integer := 20;
+    patience constant integer := 50;
     held record;
     goal text;
     answer text;
     concerned uuid[];
-    taken uuid[];
     awaited uuid;
+    is_waiting boolean;
     is_present boolean;
     has_room boolean;
 BEGIN
     PERFORM set_config('hadir.actor', actor, true), set_config('hadir.reason', why, true);
     FOR attempt IN 1..patience LOOP
         BEGIN
+            is_waiting := true;
             IF awaited IS NULL OR attempt = patience THEN
                 SELECT c.status::text AS status, c.mitra_id, c.expires_at INTO held
                     FROM chat_sessions c WHERE c.id = session FOR NO KEY UPDATE;
@@ -165,11 +166,15 @@ BEGIN
                 END IF;
             ELSE
                 PERFORM 1 FROM mitra_status s WHERE s.mitra_id = awaited FOR NO KEY UPDATE;
-                SELECT c.status::text AS status, c.mitra_id, c.expires_at INTO held
-                    FROM chat_sessions c WHERE c.id = session FOR NO KEY UPDATE SKIP LOCKED;
-                IF NOT FOUND THEN
+                is_waiting := false;
+                IF hadir_take('chat_sessions', 'id', ARRAY[session]) IS NOT NULL THEN
                     awaited := NULL;
                     RAISE SQLSTATE 'HD001';
+                END IF;
+                SELECT c.status::text AS status, c.mitra_id, c.expires_at INTO held
+                    FROM chat_sessions c WHERE c.id = session FOR NO KEY UPDATE;
+                IF NOT FOUND THEN
+                    RETURN;
                 END IF;
             END IF;
             goal := tos[array_position(froms, held.status)];
@@ -182,6 +187,7 @@ BEGIN
             END;
             -- Neither paying nor more time moves a load.
             EXIT WHEN answer <> 'changed' OR (taker IS NULL AND goal IN ('active', 'pending_payment'));
+            is_waiting := true;
             IF taker IS NOT NULL THEN
                 PERFORM 1 FROM mitras m WHERE m.id = taker FOR KEY SHARE;
                 IF NOT FOUND THEN
@@ -193,16 +199,19 @@ BEGIN
                 PERFORM 1 FROM mitra_status s WHERE s.mitra_id = ANY (concerned) ORDER BY s.mitra_id FOR NO KEY UPDATE;
                 EXIT;
             END IF;
-            SELECT array_agg(l.mitra_id) INTO taken FROM (
-                SELECT s.mitra_id FROM mitra_status s WHERE s.mitra_id = ANY (concerned) FOR NO KEY UPDATE SKIP LOCKED
-            ) l;
-            SELECT s.mitra_id INTO awaited FROM mitra_status s
-                WHERE s.mitra_id = ANY (concerned) AND (s.mitra_id = ANY (taken)) IS NOT TRUE LIMIT 1;
+            is_waiting := false;
+            awaited := hadir_take('mitra_status', 'mitra_id', concerned);
             EXIT WHEN awaited IS NULL;
             RAISE SQLSTATE 'HD001';
-        EXCEPTION WHEN SQLSTATE 'HD001' THEN
+        EXCEPTION
             -- What was held in the block is free again.
-            NULL;
+            WHEN SQLSTATE 'HD001' THEN
+                NULL;
+            WHEN lock_not_available THEN
+                IF is_waiting THEN
+                    RAISE;
+                END IF;
+                awaited := NULL;
         END;
     END LOOP;
     IF answer = 'changed' AND taker IS NOT NULL THEN
@@ -233,7 +242,7 @@ END $$;
 -- Takes part in no deadlock: what somebody holds, a session or its mitra, is left to the next time.
 CREATE FUNCTION hadir_expire_sessions(at_most integer)
 RETURNS TABLE (outcome text, session_row hadir_sessions, mitra_row hadir_mitras)
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '20ms' AS $$
 DECLARE
     overdue uuid[];
     whose uuid[];
@@ -258,4 +267,7 @@ BEGIN
     RETURN QUERY SELECT 'changed', r, m
         FROM hadir_sessions r LEFT JOIN hadir_mitras m ON m.id = r.mitra_id
         WHERE r.id = ANY (expired) ORDER BY r.expires_at, r.id;
+-- As `hadir_take` says: none this time.
+EXCEPTION WHEN lock_not_available THEN
+    RETURN;
 END $$;

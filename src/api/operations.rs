@@ -74,7 +74,7 @@ struct AllSweeps<S> {
 
 pub async fn sweeps(State(api): State<Api>, caller: Caller) -> Result<Response, ApiError> {
     caller.signed_in(&api, &READERS).await?;
-    Ok(Json(AllSweeps { sweeps: api.sweeps.status() }).into_response())
+    Ok(Json(AllSweeps { sweeps: api.sweeps.status().await? }).into_response())
 }
 
 #[derive(Deserialize)]
@@ -93,9 +93,7 @@ pub async fn pause(
     if !(0.0..=MAX_PAUSE_SECONDS).contains(&body.seconds) || body.seconds == 0.0 {
         return Err(ApiError::bad_request(format!("`seconds` is more than 0 and at most {MAX_PAUSE_SECONDS}")));
     }
-    if !api.sweeps.pause(&name, Duration::from_secs_f64(body.seconds)) {
-        return Err(unknown_sweep(&api));
-    }
+    rest(&api, &name, Duration::from_secs_f64(body.seconds)).await?;
     tracing::info!(sweep = name, seconds = body.seconds, by = ?caller.0.subject, "a sweep was paused");
     sweeps(State(api), caller).await
 }
@@ -106,15 +104,17 @@ pub async fn resume(
     InPath(name): InPath<String>,
 ) -> Result<Response, ApiError> {
     caller.signed_in(&api, &OPERATORS).await?;
-    if !api.sweeps.resume(&name) {
-        return Err(unknown_sweep(&api));
-    }
+    rest(&api, &name, Duration::ZERO).await?;
     sweeps(State(api), caller).await
 }
 
-fn unknown_sweep(api: &Api) -> ApiError {
-    let names: Vec<_> = api.sweeps.status().iter().map(|sweep| sweep.name).collect();
-    Problem::new(ErrorCode::NotFound, format!("no sweep has this name; there are {}", names.join(", "))).into()
+async fn rest(api: &Api, name: &str, rest: Duration) -> Result<(), ApiError> {
+    let names = api.sweeps.names();
+    if !names.contains(&name) {
+        let detail = format!("no sweep has this name; there are {}", names.join(", "));
+        return Err(Problem::new(ErrorCode::NotFound, detail).into());
+    }
+    Ok(api.presence.pause_sweep(name, rest).await?)
 }
 
 pub async fn metrics(State(api): State<Api>) -> Response {

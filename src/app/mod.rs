@@ -91,7 +91,7 @@ impl Server {
         let settings = presence_settings(&config);
         let presence = Arc::new(Presence::new(settings, Arc::clone(&store), Arc::clone(&mirror), hub, metrics.clone()));
         let sessions = Arc::new(Sessions::new(Arc::clone(&presence), Arc::clone(&store)));
-        let sweeps = Sweeps::default();
+        let sweeps = Sweeps::new(Arc::clone(&presence));
         let api = Api {
             settings: Arc::new(ApiSettings {
                 allowed_origins: config.listen.allowed_origins.clone(),

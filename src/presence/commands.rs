@@ -116,6 +116,24 @@ impl Presence {
         }
     }
 
+    /// Lets a sweep rest on every node for so long from now; zero ends the rest.
+    ///
+    /// # Errors
+    /// The store cannot be asked.
+    pub async fn pause_sweep(&self, sweep: &str, rest: Duration) -> Result<(), PresenceError> {
+        let answer = self.store.pause_sweep(sweep, rest).await;
+        self.asked_store("pause_sweep", answer)
+    }
+
+    /// The sweeps that rest, each with what is left of its rest.
+    ///
+    /// # Errors
+    /// The store cannot be asked.
+    pub async fn paused_sweeps(&self) -> Result<Vec<(String, Duration)>, PresenceError> {
+        let answer = self.store.paused_sweeps().await;
+        self.asked_store("paused_sweeps", answer)
+    }
+
     /// Counts an answer of the store.
     pub fn asked_store<T>(&self, op: &'static str, answer: Result<T, StoreError>) -> Result<T, PresenceError> {
         let outcome = match &answer {

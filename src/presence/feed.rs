@@ -43,6 +43,8 @@ const REVOKE_BY: Duration = Duration::from_millis(300);
 /// Where the looks stand: the newest revision seen, and when.
 #[derive(Default)]
 struct Marks {
+    /// The last revision that the store had given to anybody.
+    given: i64,
     seen: VecDeque<(u64, i64)>,
 }
 
@@ -174,6 +176,20 @@ impl Presence {
     async fn look_at_changes(&self, marks: &mut Marks) -> Result<(), PresenceError> {
         let now = self.hub.now_ms();
         let Some(mut revision) = marks.from(now) else { return Ok(()) };
+        let given = self.asked_store("last_given_revision", self.store.last_given_revision().await)?;
+        if given < marks.given {
+            tracing::warn!(
+                given,
+                before = marks.given,
+                "the store gives older revisions than before; comparing everything"
+            );
+            *marks = Marks::default();
+            marks.push(now, self.asked_store("newest_revision", self.store.newest_revision().await)?);
+            self.verdict(self.gate.distrust());
+            self.keeper_wanted.notify_one();
+            return Ok(());
+        }
+        marks.given = given;
         loop {
             let answer = self.store.changed_since(revision, BATCH as u32).await;
             let mut rows = self.asked_store("changed_since", answer)?;

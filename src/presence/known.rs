@@ -1,6 +1,10 @@
 //! What the change feed need not carry on: revisions that this node carried on or was told of, and what it writes itself.
 
-use std::{collections::HashMap, mem};
+use std::{
+    collections::HashMap,
+    mem,
+    sync::atomic::{AtomicI64, Ordering::Relaxed},
+};
 
 use parking_lot::Mutex;
 
@@ -10,6 +14,8 @@ use crate::domain::{Fence, MitraId};
 #[derive(Default)]
 pub(super) struct Known {
     halves: Mutex<[HashMap<MitraId, Fence>; 2]>,
+    /// The newest generation of the store that was met.
+    generation: AtomicI64,
     /// Writes of this node that are not carried on yet, counted.
     writing: Mutex<HashMap<MitraId, u32>>,
 }
@@ -25,6 +31,10 @@ impl Known {
     const MOST: usize = 50_000;
 
     pub(super) fn remember(&self, id: MitraId, fence: Fence) {
+        // Revisions begin anew with a generation, and bells name revisions only.
+        if self.generation.fetch_max(fence.generation, Relaxed) < fence.generation {
+            *self.halves.lock() = Default::default();
+        }
         let mut halves = self.halves.lock();
         let newest = halves[0].entry(id).or_default();
         *newest = fence.max(*newest);
@@ -86,6 +96,16 @@ mod tests {
         assert!(known.covers(id, 5));
         known.forget_older();
         assert!(!known.covers(id, 5));
+    }
+
+    #[test]
+    fn nothing_of_an_older_generation_is_known() {
+        let known = Known::default();
+        let (id, other) = (MitraId(Uuid::from_u128(1)), MitraId(Uuid::from_u128(2)));
+        known.remember(id, Fence { generation: 1, revision: 900 });
+        known.remember(other, Fence { generation: 2, revision: 3 });
+        assert!(!known.covers(id, 4), "a bell of the new generation");
+        assert!(known.covers(other, 3));
     }
 
     #[test]

@@ -46,6 +46,26 @@ impl Presence {
     pub async fn reseed(&self) -> Result<ReseedReport, PresenceError> {
         let _one_at_a_time = self.reseeding.lock().await;
         let began = self.hub.now_ms();
+        let mut ahead = HashSet::new();
+        let mut report = self.compare_all(&mut ahead).await?;
+        if self.store_went_back(&ahead).await? {
+            let answer = self.store.new_generation().await;
+            let generation = self.asked_store("new_generation", answer)?;
+            tracing::warn!(
+                generation,
+                mitras = ahead.len(),
+                "the store was put back to an older state; it is the truth"
+            );
+            report = self.compare_all(&mut HashSet::new()).await?;
+        }
+        let took = Duration::from_millis(self.hub.now_ms() - began);
+        report.duration_ms = took.as_millis() as u64;
+        self.metrics.reseeded(took, report.changed + report.removed);
+        Ok(report)
+    }
+
+    /// One comparison; the mitras of whom the mirror knows something newer than the store are put into `ahead`.
+    async fn compare_all(&self, ahead: &mut HashSet<MitraId>) -> Result<ReseedReport, PresenceError> {
         let mut report = ReseedReport::default();
         let known = self.asked_mirror("tick", self.mirror.tick().await).map_err(lost)?;
         let manner = if known.epoch.is_some() { Manner::Repair } else { Manner::Rebuild };
@@ -58,20 +78,35 @@ impl Presence {
             let full = rows.len() == PAGE as usize;
             seen.extend(rows.iter().map(|row| row.id));
             report.rows += rows.len() as u64;
-            report.changed += self.compare(rows, manner).await?;
+            report.changed += self.compare(rows, manner, ahead).await?;
             if !full {
                 break;
             }
             after = Some(last);
         }
         report.removed = self.forget_unknown(&seen).await?;
-        let took = Duration::from_millis(self.hub.now_ms() - began);
-        report.duration_ms = took.as_millis() as u64;
-        self.metrics.reseeded(took, report.changed + report.removed);
         Ok(report)
     }
 
-    async fn compare(&self, rows: Vec<MitraRow>, manner: Manner) -> Result<u64, PresenceError> {
+    /// Whether the store lost commits that the mirror knows of: it was restored from an older copy, or a replica took over
+    /// that had not heard of them. What was only written between the two looks is newer in a fresh look at the store.
+    async fn store_went_back(&self, ahead: &HashSet<MitraId>) -> Result<bool, PresenceError> {
+        let some: Vec<MitraId> = ahead.iter().copied().take(PAGE as usize).collect();
+        if some.is_empty() {
+            return Ok(false);
+        }
+        // The mirror first: whatever it knows was committed before.
+        let entries = self.asked_mirror("entries", self.mirror.entries(&some).await).map_err(lost)?;
+        let rows = self.asked_store("mitras", self.store.mitras(&some).await)?;
+        Ok(entries.iter().flatten().any(|entry| rows.iter().any(|row| row.id == entry.id && row.fence < entry.fence)))
+    }
+
+    async fn compare(
+        &self,
+        rows: Vec<MitraRow>,
+        manner: Manner,
+        ahead: &mut HashSet<MitraId>,
+    ) -> Result<u64, PresenceError> {
         let (grace, announce) = match manner {
             Manner::Repair => (Duration::ZERO, Some(StatusReason::External)),
             Manner::Rebuild => (self.settings.heartbeat_mirror_interval, None),
@@ -84,6 +119,10 @@ impl Presence {
             .collect();
         let report = self.asked_mirror("apply", self.mirror.apply(&writes).await).map_err(lost)?;
         let changed = report.outcomes.iter().filter(|outcome| **outcome == Applied::Changed).count();
+        let outcomes = writes.iter().zip(&report.outcomes);
+        ahead.extend(
+            outcomes.filter(|(_, outcome)| matches!(outcome, Applied::Older { .. })).map(|(write, _)| write.row.id),
+        );
         self.absorb(report.pulse);
         Ok(changed as u64)
     }

@@ -222,6 +222,9 @@ pub trait Store: Send + Sync + 'static {
     /// still appear.
     async fn newest_revision(&self) -> Result<i64, StoreError>;
 
+    /// The last revision given to anybody, committed or not. It falls only when the store was put back to an older state.
+    async fn last_given_revision(&self) -> Result<i64, StoreError>;
+
     /// Those of these sign-ins that are unknown, expired or revoked. At most 1,000.
     async fn invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError>;
 
@@ -281,6 +284,16 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<Heard>, StoreError> {
         Ok(Vec::new())
     }
+
+    /// Declares that the store was put back to an older state: everything from now on is newer than what was lost. Returns
+    /// the new generation.
+    async fn new_generation(&self) -> Result<i64, StoreError>;
+
+    /// Lets a sweep rest on every node for so long from now; zero ends the rest.
+    async fn pause_sweep(&self, sweep: &str, rest: Duration) -> Result<(), StoreError>;
+
+    /// The sweeps that rest, each with what is left of its rest.
+    async fn paused_sweeps(&self) -> Result<Vec<(String, Duration)>, StoreError>;
 
     /// The newest events of a mitra, newest first.
     async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError>;

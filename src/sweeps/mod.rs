@@ -1,9 +1,11 @@
 //! Sweeps carry things onward at their own pace: idempotent, without input, on an interval, reporting their last run.
 //!
-//! A sweep holds no rules: it calls `presence` and says what came of it. The runner paces it, lets an operator pause it
-//! without a restart, and keeps the last run for `/internal/sweeps`. Only `app` starts them; `api` reads their status.
+//! A sweep holds no rules: it calls `presence` and says what came of it. The runner paces it, lets it rest where an operator
+//! said so (on every node: the store knows), and keeps the last run for `/internal/sweeps`. Only `app` starts them; `api` reads
+//! their status.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,6 +22,7 @@ pub use presence_sweeps::{AutoOffline, EventRetention, HeartbeatMirror, Reseed};
 
 use crate::{
     lifecycle::Lifecycle,
+    presence::{Presence, PresenceError},
     protocol::timestamp,
     telemetry::{Metrics, Outcome},
 };
@@ -55,7 +58,6 @@ struct Entry {
 struct State {
     runs: u64,
     last: Option<LastRun>,
-    paused: Option<(Instant, DateTime<Utc>)>,
 }
 
 /// The last run of a sweep, as the API shows it.
@@ -79,69 +81,64 @@ pub struct SweepStatus {
 }
 
 /// All sweeps of this node. Clones share them.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Sweeps {
+    presence: Arc<Presence>,
     entries: Arc<Mutex<Vec<Arc<Entry>>>>,
 }
 
 impl Sweeps {
+    /// None yet; whether one rests is asked of `presence`.
+    pub fn new(presence: Arc<Presence>) -> Self {
+        Self { presence, entries: Arc::default() }
+    }
+
     /// Starts a sweep; its first run is one interval from now.
     pub fn start(&self, sweep: impl Sweep, every: Duration, metrics: &Metrics, lifecycle: &Lifecycle) {
         let entry = Arc::new(Entry { name: sweep.name(), interval: every, state: Mutex::default() });
         metrics.sweep_started(sweep.name());
         self.entries.lock().push(Arc::clone(&entry));
-        let metrics = metrics.clone();
+        let (metrics, presence) = (metrics.clone(), Arc::clone(&self.presence));
         lifecycle.spawn_until_stop(async move {
             let mut beat = interval(every);
             beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
             beat.tick().await;
             loop {
                 beat.tick().await;
-                if !entry.is_paused() {
-                    entry.run(&sweep, &metrics).await;
+                // Without the store nobody knows whether it rests, and no sweep gets anywhere.
+                match presence.paused_sweeps().await {
+                    Ok(paused) if paused.iter().any(|(name, _)| name == entry.name) => {}
+                    Ok(_) => entry.run(&sweep, &metrics).await,
+                    Err(error) => entry.ended(Utc::now(), Duration::ZERO, Run::Failed(error.to_string()), &metrics),
                 }
             }
         });
     }
 
     /// Every sweep with its last run.
-    pub fn status(&self) -> Vec<SweepStatus> {
-        self.entries.lock().iter().map(|entry| entry.status()).collect()
-    }
-
-    /// Lets a sweep rest for a while on this node. False: no sweep has this name.
-    pub fn pause(&self, name: &str, rest: Duration) -> bool {
-        let until = (Instant::now() + rest, Utc::now() + rest);
-        self.with(name, |state| state.paused = Some(until))
-    }
-
-    /// Ends a pause. False: no sweep has this name.
-    pub fn resume(&self, name: &str) -> bool {
-        self.with(name, |state| state.paused = None)
-    }
-
-    fn with(&self, name: &str, change: impl FnOnce(&mut State)) -> bool {
+    ///
+    /// # Errors
+    /// The store cannot be asked which of them rest.
+    pub async fn status(&self) -> Result<Vec<SweepStatus>, PresenceError> {
+        let paused: HashMap<String, Duration> = self.presence.paused_sweeps().await?.into_iter().collect();
         let entries = self.entries.lock();
-        let found = entries.iter().find(|entry| entry.name == name);
-        if let Some(entry) = found {
-            change(&mut entry.state.lock());
-        }
-        found.is_some()
+        Ok(entries.iter().map(|entry| entry.status(paused.get(entry.name).copied())).collect())
+    }
+
+    /// The names of the sweeps.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.entries.lock().iter().map(|entry| entry.name).collect()
     }
 }
 
 impl Entry {
-    fn is_paused(&self) -> bool {
-        let mut state = self.state.lock();
-        if state.paused.is_some_and(|(until, _)| until <= Instant::now()) {
-            state.paused = None;
-        }
-        state.paused.is_some()
+    async fn run(&self, sweep: &impl Sweep, metrics: &Metrics) {
+        let (began, started_at) = (Instant::now(), Utc::now());
+        let run = sweep.run().await;
+        self.ended(started_at, began.elapsed(), run, metrics);
     }
 
-    async fn run(&self, sweep: &impl Sweep, metrics: &Metrics) {
-        let (began, started_at) = (Instant::now(), timestamp(Utc::now()));
-        let run = sweep.run().await;
+    fn ended(&self, started_at: DateTime<Utc>, took: Duration, run: Run, metrics: &Metrics) {
         let (result, outcome, detail) = match run {
             Run::Done(detail) => ("ok", Outcome::Ok, detail),
             Run::Skipped(why) => ("skipped", Outcome::Skipped, why),
@@ -151,21 +148,20 @@ impl Entry {
             }
         };
         metrics.sweep_ran(self.name, outcome);
-        let duration_ms = began.elapsed().as_millis() as u64;
         let mut state = self.state.lock();
         state.runs += 1;
+        let (started_at, duration_ms) = (timestamp(started_at), took.as_millis() as u64);
         state.last = Some(LastRun { started_at, duration_ms, result, detail });
     }
 
-    fn status(&self) -> SweepStatus {
+    fn status(&self, paused_for: Option<Duration>) -> SweepStatus {
         let state = self.state.lock();
-        let paused = state.paused.filter(|(until, _)| *until > Instant::now());
         SweepStatus {
             name: self.name,
             interval_ms: self.interval.as_millis() as u64,
             runs: state.runs,
             last: state.last.clone(),
-            paused_until: paused.map(|(_, until)| timestamp(until)),
+            paused_until: paused_for.map(|left| timestamp(Utc::now() + left)),
         }
     }
 }

@@ -94,6 +94,10 @@ pub(super) async fn never_idle_out(session: &mut PgConnection) -> Result<(), sql
     sqlx::query(sql).execute(session).await.map(|_| ())
 }
 
+/// Milliseconds since 1970: greater than any generation that an older copy can hold.
+pub(super) const NEW_GENERATION: &str = "UPDATE hadir_meta SET \
+    generation = greatest(generation + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint) RETURNING generation";
+
 /// Applies migrations under an advisory lock, creating the schema if it is missing; with `new_generation` also declares that
 /// the database was restored, so that everything from now on is newer than what was lost. Returns the generation.
 ///
@@ -127,13 +131,7 @@ pub async fn migrate(settings: &PostgresSettings, new_generation: bool) -> Resul
         }
         // Our lock is held already.
         sqlx::migrate!("migrations/postgres").set_locking(false).run(&mut connection).await?;
-        let sql = if new_generation {
-            "UPDATE hadir_meta SET \
-             generation = greatest(generation + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint) \
-             RETURNING generation"
-        } else {
-            "SELECT generation FROM hadir_meta"
-        };
+        let sql = if new_generation { NEW_GENERATION } else { "SELECT generation FROM hadir_meta" };
         Ok(sqlx::query_scalar(sql).fetch_one(&mut connection).await?)
     };
     let migrated = timeout(settings.migrate_timeout, work).await;

@@ -5,7 +5,7 @@
 
 mod bells;
 mod connect;
-mod lone;
+mod nodes;
 mod reads;
 mod session;
 mod sessions;
@@ -239,6 +239,10 @@ impl Store for PostgresStore {
         self.single(sqlx::query(sql)).await
     }
 
+    async fn last_given_revision(&self) -> Result<i64, StoreError> {
+        self.single(sqlx::query("SELECT last_value FROM hadir_revision")).await
+    }
+
     async fn invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
         self.read_invalid_sign_ins(ids).await
     }
@@ -291,6 +295,18 @@ impl Store for PostgresStore {
         limit: u32,
     ) -> Result<Vec<Heard>, StoreError> {
         self.read_heard(within, after, limit).await
+    }
+
+    async fn new_generation(&self) -> Result<i64, StoreError> {
+        self.single(sqlx::query(connect::NEW_GENERATION)).await
+    }
+
+    async fn pause_sweep(&self, sweep: &str, rest: Duration) -> Result<(), StoreError> {
+        self.write_pause(sweep, rest).await
+    }
+
+    async fn paused_sweeps(&self) -> Result<Vec<(String, Duration)>, StoreError> {
+        self.read_pauses().await
     }
 
     async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError> {

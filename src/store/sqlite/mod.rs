@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use super::{
     AuthSession, Bell, MitraProfile, MitraQuery, SessionChange, SessionCounts, Store, StoreError, Transition,
-    broken_rule,
+    broken_rule, milliseconds,
 };
 use crate::domain::{
     AvailablePage, Cause, ChatSession, Counts, CustomerId, Fence, MitraId, MitraRow, PresenceEvent, SessionAction,
@@ -90,17 +90,6 @@ impl SqliteStore {
             .map_err(|error| StoreError::Invalid(format!("{} cannot be migrated: {error}", path.display())))?;
         let readers = pool(READERS).connect_with(options.read_only(true)).await.map_err(cannot_open)?;
         Ok(Self { settings, writer, readers, _lock: lock })
-    }
-
-    /// Declares that an older copy of the file was put back: everything written from now on is newer than what was lost.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub async fn new_generation(&self) -> Result<i64, StoreError> {
-        // Milliseconds since 1970: greater than any generation an older copy can hold.
-        let sql = "UPDATE hadir_meta SET generation = max(generation + 1, CAST(unixepoch('subsec') * 1000 AS INTEGER)) \
-                   RETURNING generation";
-        self.within(sqlx::query_scalar(sql).fetch_one(&self.writer)).await
     }
 
     async fn within<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
@@ -265,6 +254,10 @@ impl Store for SqliteStore {
         self.read_newest_revision().await
     }
 
+    async fn last_given_revision(&self) -> Result<i64, StoreError> {
+        self.within(sqlx::query_scalar("SELECT revision FROM hadir_meta").fetch_one(&self.readers)).await
+    }
+
     async fn invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
         self.read_invalid_sign_ins(ids).await
     }
@@ -300,6 +293,27 @@ impl Store for SqliteStore {
 
     async fn session_counts(&self) -> Result<SessionCounts, StoreError> {
         self.read_session_counts().await
+    }
+
+    async fn new_generation(&self) -> Result<i64, StoreError> {
+        // Milliseconds since 1970: greater than any generation an older copy can hold.
+        let sql = "UPDATE hadir_meta SET generation = max(generation + 1, CAST(unixepoch('subsec') * 1000 AS INTEGER)) \
+                   RETURNING generation";
+        self.within(sqlx::query_scalar(sql).fetch_one(&self.writer)).await
+    }
+
+    async fn pause_sweep(&self, sweep: &str, rest: Duration) -> Result<(), StoreError> {
+        let sql = "INSERT INTO hadir_sweep_pauses (sweep, until) VALUES (?1, CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?2) \
+                   ON CONFLICT (sweep) DO UPDATE SET until = excluded.until";
+        let query = sqlx::query(sql).bind(sweep).bind(milliseconds(rest));
+        self.within(query.execute(&self.writer)).await.map(|_| ())
+    }
+
+    async fn paused_sweeps(&self) -> Result<Vec<(String, Duration)>, StoreError> {
+        let sql = "SELECT sweep, until - CAST(unixepoch('subsec') * 1000 AS INTEGER) AS left_ms FROM hadir_sweep_pauses \
+                   WHERE left_ms > 0";
+        let rows: Vec<(String, i64)> = self.within(sqlx::query_as(sql).fetch_all(&self.readers)).await?;
+        Ok(rows.into_iter().map(|(sweep, left)| (sweep, Duration::from_millis(left.max(0) as u64))).collect())
     }
 
     async fn events(&self, id: MitraId, limit: u32) -> Result<Vec<PresenceEvent>, StoreError> {

@@ -18,6 +18,7 @@ on_cluster!(
     drift_is_repaired_by_a_reseed_without_flushing,
     an_emptied_mirror_is_seeded_again_in_a_new_epoch,
     a_return_of_valkey_is_seeded_in_the_same_epoch,
+    a_store_that_was_put_back_to_an_older_state_is_the_truth,
 );
 
 async fn an_empty_mirror_is_seeded_at_start(world: World) {
@@ -130,4 +131,42 @@ async fn a_return_of_valkey_is_seeded_in_the_same_epoch(world: World) {
     node.reaches(Mode::Live).await;
     assert_eq!(node.presence().availability().await.unwrap().snapshot().epoch, epoch);
     in_agreement(&world, &node, mitra.id).await;
+}
+
+async fn a_store_that_was_put_back_to_an_older_state_is_the_truth(world: World) {
+    let node = world.node_with(&[("HADIR_CHANGE_FEED_SECONDS", "0.2")]).await;
+    let (mitra, other) = (node.mitra().await, node.online_mitra().await);
+    let mut socket = node.dial_mitra(&mitra).await;
+    // A copy of everything, as a dump would hold it.
+    let run = async |sql: &'static str| sqlx::raw_sql(sql).execute(world.sql()).await.map(|_| ()).expect(sql);
+    run("CREATE TABLE kept AS TABLE mitra_status").await;
+    socket.commands("online").await;
+    node.presence().go_offline(other.id, Actor::Mitra).await.unwrap();
+    in_agreement(&world, &node, mitra.id).await;
+    // The node has looked at the store since.
+    let looks = async || {
+        let text = node.get("/metrics", "").await.text;
+        let line = text.lines().find(|line| line.contains("last_given_revision"))?.to_owned();
+        line.rsplit(' ').next()?.parse::<u64>().ok()
+    };
+    let before = looks().await.unwrap_or(0);
+    eventually("two more looks", async || (looks().await? >= before + 2).then_some(())).await;
+    run("BEGIN; SET LOCAL session_replication_role = replica; \
+         UPDATE mitra_status s SET is_online = k.is_online, revision = k.revision, online_epoch = k.online_epoch \
+         FROM kept k WHERE k.mitra_id = s.mitra_id; \
+         SELECT setval('hadir_revision', (SELECT max(revision) FROM kept)); DROP TABLE kept; COMMIT")
+    .await;
+    let told = socket.until("offline again", |frame| frame["type"] == "status" && frame["online"] == false).await;
+    assert_eq!(told["available"], false);
+    eventually("the mirror follows", async || {
+        let keys = [Keys::of(&world, mitra.id), Keys::of(&world, other.id)];
+        (!keys[0].online && keys[1].online).then_some(())
+    })
+    .await;
+    node.reaches(Mode::Live).await;
+    in_agreement(&world, &node, mitra.id).await;
+    // What is written from here on wins, though its revision is one that was used before.
+    socket.commands("online").await;
+    assert!(in_agreement(&world, &node, mitra.id).await.online);
+    assert!(in_agreement(&world, &node, other.id).await.online);
 }

@@ -21,6 +21,7 @@ on_both!(
 );
 
 on_cluster!(
+    a_pause_holds_on_every_node,
     nobody_is_taken_offline_while_valkey_is_away,
     nobody_is_taken_offline_soon_after_postgres_failed,
     nobody_is_taken_offline_while_most_of_a_fleet_is_silent,
@@ -211,6 +212,30 @@ async fn sweeps_report_their_last_run_and_can_be_paused(world: World) {
         assert_eq!(pause("reseed", wrong).await, (400, "bad_request".into()));
     }
     assert_eq!(node.get("/internal/sweeps", &customer).await.problem(), (403, "forbidden".into()));
+}
+
+async fn a_pause_holds_on_every_node(world: World) {
+    let quick = [("VALKEY_ONLINE_MIRROR_SWEEP_SECONDS", "0.1")];
+    let (here, there) = (world.node_with(&quick).await, world.node_with(&quick).await);
+    let dashboard = here.token(Role::Dashboard);
+    let runs = async || {
+        let status = there.good("/internal/sweeps", &dashboard).await;
+        let reseed = named(&status, "reseed");
+        (reseed["runs"].as_u64().unwrap(), reseed["paused_until"].is_string())
+    };
+    eventually("a run there", async || (runs().await.0 > 0).then_some(())).await;
+    let paused = here.post("/internal/sweeps/reseed/pause", &dashboard, json!({ "seconds": 600 })).await;
+    assert_eq!(paused.status.as_u16(), 200, "{}", paused.text);
+    assert!(runs().await.1, "the other node says so too");
+    let rested = eventually("rest there", async || {
+        let before = runs().await.0;
+        // Ten times its pace without a run.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        (runs().await.0 == before).then_some(before)
+    })
+    .await;
+    there.post("/internal/sweeps/reseed/resume", &dashboard, json!({})).await;
+    eventually("runs again", async || (runs().await.0 > rested).then_some(())).await;
 }
 
 async fn sweeps_run_at_their_own_pace(world: World) {

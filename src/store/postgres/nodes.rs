@@ -1,4 +1,4 @@
-//! Nodes without the mirror, and what they heard.
+//! What nodes tell each other through the store: who is without the mirror and what it heard, and which sweeps rest.
 
 use std::time::Duration;
 
@@ -43,5 +43,21 @@ impl PostgresStore {
             })
         };
         self.ask(query).await?.iter().map(heard).collect::<Result<_, _>>().map_err(explain)
+    }
+
+    pub(super) async fn write_pause(&self, sweep: &str, rest: Duration) -> Result<(), StoreError> {
+        let sql = "INSERT INTO hadir_sweep_pauses (sweep, until) VALUES ($1, now() + $2 * interval '1 millisecond') \
+                   ON CONFLICT (sweep) DO UPDATE SET until = excluded.until";
+        self.ask(sqlx::query(sql).bind(sweep).bind(milliseconds(rest))).await.map(|_| ())
+    }
+
+    pub(super) async fn read_pauses(&self) -> Result<Vec<(String, Duration)>, StoreError> {
+        let sql = "SELECT sweep, (extract(epoch FROM until - now()) * 1000)::bigint AS left_ms \
+                   FROM hadir_sweep_pauses WHERE until > now()";
+        let pause = |row: &sqlx::postgres::PgRow| {
+            let left = row.try_get::<i64, _>("left_ms")?.max(0) as u64;
+            Ok::<_, sqlx::Error>((row.try_get("sweep")?, Duration::from_millis(left)))
+        };
+        self.ask(sqlx::query(sql)).await?.iter().map(pause).collect::<Result<_, _>>().map_err(explain)
     }
 }
