@@ -87,8 +87,7 @@ impl Valkey {
         let own =
             ["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", &directory];
         let arguments: Vec<String> = before.iter().chain(&own).chain(more).map(|text| (*text).to_owned()).collect();
-        let log = self.folder.path().join("log");
-        let server = Kept::start(program, &arguments, &[], &log).await;
+        let server = Kept::start(program, &arguments, &[], &self.folder.path().join("stderr")).await;
         self.server = Some(server.context("`scripts/test` installs Valkey")?);
         // Any answer will do: one that is loading, or wants a password, says so.
         let answers = || Raw::to(self.port).is_ok_and(|mut raw| raw.ask(&[b"PING"]).is_ok() || raw.was_refused());
