@@ -26,6 +26,11 @@ impl Usage {
         Self(pid)
     }
 
+    /// Its process id.
+    pub fn pid(self) -> u32 {
+        self.0
+    }
+
     /// Resident memory in bytes.
     ///
     /// # Errors

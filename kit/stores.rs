@@ -94,7 +94,10 @@ impl Valkey {
         let mut waited = Duration::ZERO;
         while !answers() {
             if waited > PATIENCE {
-                bail!("valkey-server does not answer: {}", fs::read_to_string(&log).unwrap_or_default());
+                bail!(
+                    "valkey-server does not answer: {}",
+                    fs::read_to_string(self.folder.path().join("valkey.log")).unwrap_or_default()
+                );
             }
             sleep(Duration::from_millis(20)).await;
             waited += Duration::from_millis(20);

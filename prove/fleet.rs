@@ -163,7 +163,10 @@ async fn run(number: u64, mut node: usize, manner: Manner, life: Life, seen: Arc
                 lock().at = None;
                 ended
             }
-            Ok(Err(error)) if format!("{error:#}").contains("403") => return,
+            Ok(Err(error)) if format!("{error:#}").contains("403") => {
+                // Refused at the door: as good as closed.
+                return lock().closed.push((Instant::now(), 4_503, "refused".to_owned()));
+            }
             _ => Ended::Lost("the node does not answer"),
         };
         match ended {

@@ -146,6 +146,11 @@ impl Journal {
         after.map(|(_, mitra, why)| format!("mitra {mitra}: {why}")).collect()
     }
 
+    /// When sockets of mitras ended, after a moment.
+    pub fn moments_of_loss(&self, since: Instant) -> Vec<Instant> {
+        self.notes().lost.iter().map(|(at, _, _)| *at).filter(|at| *at >= since).collect()
+    }
+
     /// The longest that a node's dashboard was without a frame between two moments.
     pub fn dashboard_silence(&self, node: usize, from: Instant, to: Instant) -> Duration {
         let notes = self.notes();

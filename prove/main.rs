@@ -20,6 +20,7 @@ mod outcome;
 mod proxy;
 mod rows;
 mod run;
+mod sentinel;
 mod stage;
 mod suspects;
 mod table;

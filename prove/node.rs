@@ -13,6 +13,7 @@ use crate::{
     http::Door,
     kit::{processes::Usage, server::Server, stores::free_port, tokens::SECRET},
     proxy::Proxy,
+    rows::PASSWORD,
 };
 
 /// The product's periods, scaled down by 15: a heartbeat a second, suspect after 3, offline after 6.
@@ -77,7 +78,8 @@ impl Node {
         let (public, internal) = (address(free_port()?), address(free_port()?));
         let mirror = Proxy::to(plan.valkey).await;
         let store = Proxy::to(plan.postgres).await;
-        let valkey_url = plan.valkey_url.unwrap_or_else(|| format!("valkey://{}/0", mirror.address()));
+        let valkey_url =
+            plan.valkey_url.unwrap_or_else(|| format!("valkey://default:{PASSWORD}@{}/0", mirror.address()));
         let mut settings: Vec<(String, String)> =
             CLOCK.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         settings.extend(

@@ -19,12 +19,14 @@ use crate::{
     http::Door,
     journal::Journal,
     kit::{
+        resp::Raw,
         server::run_migrate,
         stores::{Database, Postgres, Valkey, load_postgres},
         tokens::{SECRET, subject},
     },
     node::{Node, Plan},
     observers::Observers,
+    sentinel::Watched,
     truth,
 };
 
@@ -50,18 +52,20 @@ pub struct Means<'a> {
 pub struct Scenery {
     /// A program, with arguments, that Valkey runs under.
     pub valkey_under: Vec<String>,
-    pub valkey_arguments: Vec<String>,
     /// The same for the nodes.
     pub node_under: [Vec<String>; 2],
     /// Further settings of both nodes.
     pub settings: Vec<(String, String)>,
-    /// What the nodes are told instead of the proxied address.
-    pub valkey_url: Option<String>,
+    /// A replica and a Sentinel, which the nodes ask for the primary.
+    pub sentinel: bool,
 }
 
 /// The stage.
 pub struct Stage {
     pub valkey: Valkey,
+    /// Where the mirror is compared with the store; another one after a failover.
+    pub mirror_port: u16,
+    pub watched: Option<Watched>,
     pub postgres: Option<Postgres>,
     pub database: Database,
     pub nodes: [Node; 2],
@@ -78,14 +82,6 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// The usual stage.
-    ///
-    /// # Errors
-    /// Something does not start.
-    pub async fn usual(means: &Means<'_>) -> Result<Self> {
-        Self::set(means, Scenery::default()).await
-    }
-
     /// A stage with this scenery, at rest: everybody is online and beats, both nodes are live and judge.
     ///
     /// # Errors
@@ -93,15 +89,14 @@ impl Stage {
     pub async fn set(means: &Means<'_>, scenery: Scenery) -> Result<Self> {
         let postgres = Postgres::start().await?;
         let database = postgres.new_database().await?;
-        let text = |words: &[String]| words.to_vec();
-        let under = text(&scenery.valkey_under);
+        let under = &scenery.valkey_under;
         let (program, before) = match under.split_first() {
             Some((program, rest)) => (program.clone(), [rest, &["valkey-server".to_owned()]].concat()),
             None => ("valkey-server".to_owned(), Vec::new()),
         };
         let before: Vec<&str> = before.iter().map(String::as_str).collect();
-        let more: Vec<&str> = scenery.valkey_arguments.iter().map(String::as_str).collect();
-        let valkey = Valkey::start_with(Path::new(&program), &before, &more).await?;
+        let valkey = Valkey::start_with(Path::new(&program), &before, &[]).await?;
+        let watched = if scenery.sentinel { Some(Watched::start(valkey.port).await?) } else { None };
 
         let migrate = [("AUTH_JWT_SECRET", SECRET), ("DATABASE_URL", database.url.as_str())];
         let migrate: Vec<_> = migrate.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
@@ -118,7 +113,7 @@ impl Stage {
                 valkey: SocketAddr::from(([127, 0, 0, 1], valkey.port)),
                 postgres: address_of(&database.url)?,
                 database: &name,
-                valkey_url: scenery.valkey_url.clone(),
+                valkey_url: watched.as_ref().map(Watched::url),
                 settings: &scenery.settings,
                 under: &scenery.node_under[number],
             };
@@ -139,7 +134,9 @@ impl Stage {
         let doomed = vec![Mitra::live(number, 0, Manner::Beats, &life), Mitra::live(number, 1, Manner::Stays, &life)];
         let mortal = Mitra::live(number + 2, 1, Manner::Beats, &life);
         let mut stage = Self {
+            mirror_port: valkey.port,
             valkey,
+            watched,
             postgres: Some(postgres),
             database,
             nodes,
@@ -218,6 +215,15 @@ impl Stage {
         if self.short { promised * 3 + Duration::from_secs(1) } else { promised }
     }
 
+    /// The same by plain SQL of another program; returns when it was committed.
+    ///
+    /// # Errors
+    /// The statement is refused.
+    pub async fn deactivate_by_sql(&self, number: u64) -> Result<Instant> {
+        self.sql(format!("UPDATE mitras SET is_active = false WHERE id = '{}'", subject(number))).await?;
+        Ok(Instant::now())
+    }
+
     /// Deactivates a mitra at one node, trying again while that is refused; returns when it was acknowledged.
     ///
     /// # Errors
@@ -244,18 +250,12 @@ impl Stage {
         self.database.run(statement.into()).await
     }
 
-    /// A connection of the row's own to Valkey, past the proxies: one command.
+    /// Commands on a connection of the row's own to Valkey, past the proxies.
     ///
     /// # Errors
-    /// Valkey refuses it, or does not answer.
-    pub async fn valkey(&self, command: &str) -> Result<()> {
-        let words: Vec<String> = command.split(' ').map(str::to_owned).collect();
-        let port = self.valkey.port;
-        tokio::task::spawn_blocking(move || {
-            let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
-            crate::kit::resp::Raw::to(port)?.ask(&words).map(drop)
-        })
-        .await?
+    /// Valkey refuses one, or does not answer.
+    pub async fn valkey(&self, commands: &[&str]) -> Result<()> {
+        on_valkey(self.valkey.port, commands).await
     }
 
     /// Does something to the private PostgreSQL, which may take a while.
@@ -277,7 +277,7 @@ impl Stage {
 
     /// What differs between mirror and store, in words.
     pub async fn is_true(&self) -> Vec<String> {
-        match truth::differences(&self.database.url, self.valkey.port).await {
+        match truth::differences(&self.database.url, self.mirror_port).await {
             Ok(differences) => differences,
             Err(error) => vec![format!("{error:#}")],
         }
@@ -335,6 +335,24 @@ impl Stage {
         tokio::task::spawn_blocking(move || drop(postgres)).await?;
         Ok(())
     }
+}
+
+/// Commands on a new connection to the Valkey on this port. Words are parted by a blank; an empty last one is an empty word.
+///
+/// # Errors
+/// Valkey refuses one, or does not answer.
+pub async fn on_valkey(port: u16, commands: &[&str]) -> Result<()> {
+    let commands: Vec<Vec<String>> =
+        commands.iter().map(|command| command.split(' ').map(str::to_owned).collect()).collect();
+    let asking = tokio::task::spawn_blocking(move || {
+        let mut raw = Raw::to(port)?;
+        for command in &commands {
+            let words: Vec<&[u8]> = command.iter().map(String::as_bytes).collect();
+            raw.ask(&words).with_context(|| command.join(" "))?;
+        }
+        Ok(())
+    });
+    asking.await?
 }
 
 fn address_of(database_url: &str) -> Result<SocketAddr> {

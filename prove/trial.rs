@@ -28,6 +28,17 @@ pub enum Detect {
     Nothing,
 }
 
+/// By whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deactivated {
+    /// By REST at this node.
+    At(usize),
+    /// By plain SQL of another program.
+    BySql,
+    /// It cannot be: the store is away.
+    Not,
+}
+
 /// How a node answers while the fault lasts.
 #[derive(Clone, Copy, Debug)]
 pub struct Answers {
@@ -53,8 +64,8 @@ pub struct Trial {
     pub detect_within: Duration,
     /// How each node answers at the end of the fault; `None`: not judged.
     pub answers: [Option<Answers>; 2],
-    /// Somebody is deactivated while it lasts, at this node. `None`: that cannot be, for the store is away.
-    pub deactivated_at: Option<usize>,
+    /// How somebody is deactivated while it lasts.
+    pub deactivated: Deactivated,
     /// For how long a deactivated mitra's sockets may live and it may be shown.
     pub refused_within: Duration,
     /// For how long a mitra that fell silent may be shown.
@@ -69,6 +80,10 @@ pub struct Trial {
     pub answer_within: Duration,
     /// The mode may not change while it lasts.
     pub steady: bool,
+    /// Everybody who beats is counted in every frame.
+    pub count_holds: bool,
+    /// The slowest pong of a hundred.
+    pub pong_within: Duration,
 }
 
 impl Trial {
@@ -81,7 +96,7 @@ impl Trial {
             detect: Detect::Nothing,
             detect_within: Duration::from_secs(2),
             answers: [Some(LIVE), Some(LIVE)],
-            deactivated_at: Some(0),
+            deactivated: Deactivated::At(0),
             refused_within: Duration::from_secs(1),
             silent_within: Some(SUSPECT + Duration::from_millis(1_500)),
             sockets_stay: true,
@@ -89,6 +104,8 @@ impl Trial {
             nodes_stay: true,
             answer_within: Duration::from_millis(800),
             steady: false,
+            count_holds: true,
+            pong_within: Duration::from_millis(150),
         }
     }
 
@@ -109,7 +126,7 @@ impl Trial {
             detect: Detect::Refusal,
             // An answer of PostgreSQL is waited for as long as its deadlines say.
             detect_within: Duration::from_secs(5),
-            deactivated_at: None,
+            deactivated: Deactivated::Not,
             ..Self::of(row, fault, injected)
         }
     }
@@ -138,8 +155,12 @@ impl Trial {
         self.detect(stage, injected, &mut outcome).await;
 
         let mut condemned = None;
-        if let Some(node) = self.deactivated_at {
-            let acknowledged = stage.deactivate(stage.condemned(), node).await?;
+        let acknowledged = match self.deactivated {
+            Deactivated::At(node) => Some(stage.deactivate(stage.condemned(), node).await?),
+            Deactivated::BySql => Some(stage.deactivate_by_sql(stage.condemned()).await?),
+            Deactivated::Not => None,
+        };
+        if let Some(acknowledged) = acknowledged {
             condemned = Some((Suspect::watch(stage.condemned(), &doors, true), acknowledged));
             self.closed(stage, acknowledged, &mut outcome).await;
         }
@@ -162,6 +183,8 @@ impl Trial {
         heal(stage).await?;
         outcome.truth = self.truth(stage, healed, &mut outcome).await.map(seconds);
         self.settled(stage, &mut outcome).await?;
+        let late = Duration::from_secs_f64(meanwhile.ms(0.99) / 1e3);
+        outcome.within("the slowest of a hundred pongs", late, stage.limit(self.pong_within));
         pings(&calm, &meanwhile, &mut outcome);
         self.shown(&banned, condemned, &silent, began, &mut outcome);
         self.judged(stage, began, &mut outcome).await?;
@@ -289,7 +312,7 @@ impl Trial {
         }
         // As long again as it takes to be taken for silent, and the sweep after it.
         sleep(OFFLINE_AFTER + Duration::from_secs(1)).await;
-        let fleet = stage.fleet.len() as u64 + u64::from(self.deactivated_at.is_none());
+        let fleet = stage.fleet.len() as u64 + u64::from(self.deactivated == Deactivated::Not);
         let shown = async || {
             let right = |node: usize| stage.journal.newest(node).is_some_and(|frame| frame.available == fleet);
             right(0) && right(1) && stage.online().await.is_ok_and(|online| online == fleet)
@@ -334,6 +357,10 @@ impl Trial {
     }
 
     async fn judged(&self, stage: &Stage, began: Instant, outcome: &mut Outcome) -> Result<()> {
+        let least = stage.journal.frames_since(began).iter().map(|frame| frame.available).min().unwrap_or(0);
+        let fleet = stage.fleet.len() as u64;
+        outcome.note(format!("never fewer than {least} shown, {fleet} beat"));
+        outcome.check(!self.count_holds || least >= fleet, || format!("only {least} of {fleet} that beat were shown"));
         verdict(stage, began, outcome).await
     }
 }

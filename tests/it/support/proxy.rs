@@ -135,6 +135,8 @@ async fn copy(
                 return;
             }
         }
+        // Nor is the end of a connection heard of before.
+        let _ended = traffic.wait_for(&passes).await;
     };
     // Ends when everything that came before the end was passed on, or cannot be.
     tokio::select! {
