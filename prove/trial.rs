@@ -179,8 +179,8 @@ impl Trial {
             outcome.check(changes == 0, || format!("the mode changed {changes} times"));
         }
 
-        let healed = Instant::now();
         heal(stage).await?;
+        let healed = Instant::now();
         outcome.truth = self.truth(stage, healed, &mut outcome).await.map(seconds);
         self.settled(stage, &mut outcome).await?;
         let late = Duration::from_secs_f64(meanwhile.ms(0.99) / 1e3);
