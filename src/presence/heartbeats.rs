@@ -16,16 +16,17 @@ use crate::{
 const BATCH: usize = 1_000;
 
 impl Presence {
-    /// Delivers the pending heartbeats, into `beats`, a list that the caller keeps for the next time. Returns how many were
-    /// delivered. What cannot be delivered waits in the hub, each mitra once.
+    /// Delivers the pending heartbeats to the mirror, by way of `beats`, a list that the caller keeps for the next time. Returns
+    /// how many were delivered. What cannot be delivered waits in the hub, each mitra once. Without the mirror
+    /// [`Presence::flush_to_store`] takes them.
     pub async fn flush_heartbeats(&self, beats: &mut Vec<PendingBeat>) -> usize {
         match self.mode() {
             Mode::Live => self.flush_to_mirror(beats).await,
             Mode::Rebuilding => {
                 self.assert_seats_at_pace().await;
-                self.flush_to_store().await
+                0
             }
-            Mode::Fallback | Mode::Stale => self.flush_to_store().await,
+            Mode::Fallback | Mode::Stale => 0,
         }
     }
 
@@ -94,9 +95,12 @@ impl Presence {
         unsaved.extend(delivered.into_iter().map(|beat| beat.seat).filter(|seat| !seat.mark_unsaved()));
     }
 
-    /// Without the mirror: at once, then once per heartbeat interval, straight to the store, which also says who is
-    /// deactivated.
-    async fn flush_to_store(&self) -> usize {
+    /// While the mirror is not live: at once, then once per heartbeat interval, straight to the store, which also says who is
+    /// deactivated. A routine of its own: a store that is away as well must not keep the mirror waiting.
+    pub async fn flush_to_store(&self) -> usize {
+        if self.gate.is_live() {
+            return 0;
+        }
         let now = self.hub.now_ms();
         let last = self.heartbeats_saved_ms.load(Relaxed);
         let pace = self.settings.heartbeat_interval.as_millis() as u64;

@@ -15,9 +15,9 @@ use self::{model::Model, steps::Stage};
 use crate::support::{Backend, World};
 
 /// Rounds of one run; each has a command at most per mitra, and noise around it.
-const ROUNDS: usize = 250;
+const ROUNDS: usize = 120;
 /// Rounds between two looks at everything.
-const REST: usize = 25;
+const REST: usize = 20;
 
 /// Four runs side by side, each with its own seed and its own stores.
 macro_rules! runs {

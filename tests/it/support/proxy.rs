@@ -12,6 +12,7 @@ use tokio::{
 
 /// What the proxy does with what comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "tests and proof kit each need some")]
 pub enum Traffic {
     /// Passes everything.
     Flows,

@@ -92,7 +92,9 @@ impl Model {
         let truth = &mut self.0[mitra];
         let was = *truth;
         let wanted = match command {
-            Command::Online { .. } if was.deactivated => Answer::Refused("deactivated".to_owned()),
+            Command::Online { .. } | Command::Offline { .. } if was.deactivated => {
+                Answer::Refused("deactivated".to_owned())
+            }
             // The schema refuses the whole statement.
             Command::OnlineBySql if was.deactivated => Answer::Refused("sql".to_owned()),
             Command::Online { .. } | Command::OnlineBySql => {

@@ -127,10 +127,7 @@ impl Stage {
         let status = format!("/internal/mitras/{}/status", mitra.id);
         match command {
             Command::Online { node } => self.rest_call(node, Method::POST, &own("online"), &mitra.token, None).await,
-            Command::Offline { node } => {
-                // A deactivated mitra may say that it is offline.
-                self.rest_call(node, Method::POST, &own("offline"), &mitra.token, None).await
-            }
+            Command::Offline { node } => self.rest_call(node, Method::POST, &own("offline"), &mitra.token, None).await,
             Command::Deactivate { node } => {
                 self.rest_call(node, Method::PATCH, &status, &self.service, Some(patch(false))).await
             }
