@@ -27,7 +27,6 @@ pub struct Frame {
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub at: Instant,
-    pub node: usize,
     pub status: u16,
     pub took: Duration,
     pub total: Option<u64>,

@@ -148,14 +148,13 @@ async fn backend(node: usize, door: Door, journal: Arc<Journal>) {
         } else {
             door.get("/internal/mitras/available?limit=3").await
         };
-        journal.asked(asked(node, at, &reply));
+        journal.asked(asked(at, &reply));
     }
 }
 
-fn asked(node: usize, at: Instant, reply: &Reply) -> Asked {
+fn asked(at: Instant, reply: &Reply) -> Asked {
     Asked {
         at,
-        node,
         status: reply.status,
         took: reply.took,
         total: reply.body["total"].as_u64().or_else(|| reply.body["available"].as_u64()),

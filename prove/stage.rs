@@ -75,7 +75,6 @@ pub struct Stage {
     /// Falls silent while the row runs.
     pub mortal: Mitra,
     pub journal: Arc<Journal>,
-    pub life: Life,
     pub short: bool,
     observers: Option<Observers>,
     mitras: u64,
@@ -144,7 +143,6 @@ impl Stage {
             doomed,
             mortal,
             journal,
-            life,
             short: means.short,
             observers: None,
             mitras: means.mitras,

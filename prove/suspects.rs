@@ -28,7 +28,6 @@ pub struct Said {
 
 /// Asks until it is dropped.
 pub struct Suspect {
-    pub number: u64,
     said: Arc<Mutex<Said>>,
     _tasks: JoinSet<()>,
 }
@@ -44,7 +43,7 @@ impl Suspect {
                 tasks.spawn(beat(number, node, door.clone(), Arc::clone(&said)));
             }
         }
-        Self { number, said, _tasks: tasks }
+        Self { said, _tasks: tasks }
     }
 
     /// What was said so far.

@@ -146,6 +146,7 @@ impl Trial {
         let before = Used::by(stage).await?;
         let banned = Suspect::watch(stage.banned(), &doors, true);
         let calm = stage.journal.take_pings();
+        let queries = queries(stage).await;
 
         let began = Instant::now();
         stage.mortal.fall_silent();
@@ -170,6 +171,8 @@ impl Trial {
         sleep(hold.saturating_sub(injected.elapsed())).await;
         self.answered(stage, injected, &mut outcome).await;
         let meanwhile = stage.journal.take_pings();
+        let questions = queries_since(stage, queries).await / began.elapsed().as_secs_f64();
+        outcome.note(format!("{questions:.0} questions a second to PostgreSQL, both nodes together"));
         let lost = stage.journal.lost_since(began);
         outcome.check(!self.sockets_stay || lost.is_empty(), || {
             format!("{} sockets ended: {:?}", lost.len(), lost.first())
@@ -261,7 +264,13 @@ impl Trial {
                 outcome.broken.push(format!("node {node} is {mode:?} and answers {seen:?}; expected {expected:?}"));
             }
         }
-        let asked = stage.journal.asked_between(injected, Instant::now());
+        let looked = Instant::now();
+        let judged = self.answers.iter().enumerate().filter(|(_, expected)| expected.is_some());
+        let deaf = judged.map(|(node, _)| stage.journal.dashboard_silence(node, injected, looked)).max();
+        if let Some(deaf) = deaf {
+            outcome.within("the longest silence of a dashboard", deaf, stage.limit(Duration::from_secs(6)));
+        }
+        let asked = stage.journal.asked_between(injected, looked);
         let slowest = asked.iter().map(|asked| asked.took).max().unwrap_or_default();
         outcome.within("the slowest answer", slowest, stage.limit(self.answer_within));
         let mut late = Distribution::new();
@@ -274,6 +283,8 @@ impl Trial {
             late.ms(0.99),
             slowest.as_secs_f64() * 1e3,
         ));
+        let empty = asked.iter().filter(|asked| asked.status == 200 && asked.total == Some(0) && !asked.stale).count();
+        outcome.check(empty == 0, || format!("{empty} answers said that nobody is there"));
         let lying = asked.iter().filter(|asked| asked.status == 200 && asked.source.is_empty()).count();
         outcome.check(lying == 0, || format!("{lying} answers did not say where they came from"));
     }
@@ -392,6 +403,18 @@ pub async fn verdict(stage: &Stage, began: Instant, outcome: &mut Outcome) -> Re
     let secrets = [crate::kit::tokens::SECRET, crate::rows::PASSWORD];
     outcome.check(!secrets.iter().any(|secret| log.contains(secret)), || "a secret is in a log".to_owned());
     Ok(())
+}
+
+/// Questions to the store so far, per node; 0 for one that does not answer.
+async fn queries(stage: &Stage) -> [f64; 2] {
+    let of = async |node: usize| stage.nodes[node].door.metric("hadir_store_queries_total").await.unwrap_or(0.0);
+    [of(0).await, of(1).await]
+}
+
+async fn queries_since(stage: &Stage, before: [f64; 2]) -> f64 {
+    let now = queries(stage).await;
+    // One that was started anew counts from nothing.
+    now.iter().zip(before).map(|(now, before)| if *now < before { *now } else { now - before }).sum()
 }
 
 fn pings(calm: &Distribution, meanwhile: &Distribution, outcome: &mut Outcome) {

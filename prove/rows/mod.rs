@@ -8,6 +8,7 @@ mod network;
 mod nodes;
 mod postgres;
 mod refusals;
+mod sessions;
 mod valkey;
 
 use std::{fs, path::Path};
@@ -65,6 +66,7 @@ pub const ROWS: &[Row] = &[
     row("postgres-frozen", "SIGSTOP of PostgreSQL and all its processes"),
     row("postgres-readonly", "default_transaction_read_only"),
     row("postgres-row-locked", "a transaction holds the rows of ten mitras"),
+    row("one-node-no-postgres", "one of two nodes loses PostgreSQL"),
     row("both-killed", "kill -9 of Valkey and PostgreSQL"),
     row("both-frozen", "SIGSTOP of Valkey and PostgreSQL"),
     row("plain-sql", "another program deactivates by plain SQL"),
@@ -79,6 +81,7 @@ pub const ROWS: &[Row] = &[
     row("half-open-clients", "half of the phones vanish without a word"),
     row("stalled-readers", "customers that stopped reading"),
     row("slow-loris", "connections that never finish their request"),
+    row("sessions-valkey-cut", "sessions begin and end while Valkey comes and goes"),
     row("clocks-apart", "a node's clock +5 minutes, Valkey's -7"),
     row("clocks-apart-outage", "the same, and Valkey is away for a while"),
 ];
@@ -129,6 +132,7 @@ async fn on_stage(name: &str, stage: &mut Stage, means: &Means<'_>) -> Result<Ou
         "postgres-frozen" => postgres::frozen(stage).await,
         "postgres-readonly" => postgres::read_only(stage).await,
         "postgres-row-locked" => postgres::row_locked(stage).await,
+        "one-node-no-postgres" => postgres::one_node(stage).await,
         "both-killed" => postgres::both_killed(stage).await,
         "both-frozen" => postgres::both_frozen(stage).await,
         "plain-sql" => feed::plain_sql(stage).await,
@@ -143,6 +147,7 @@ async fn on_stage(name: &str, stage: &mut Stage, means: &Means<'_>) -> Result<Ou
         "half-open-clients" => clients::half_open(stage).await,
         "stalled-readers" => clients::stalled(stage).await,
         "slow-loris" => clients::slow_loris(stage).await,
+        "sessions-valkey-cut" => sessions::valkey_cut(stage).await,
         "clocks-apart" => clocks::apart(stage).await,
         "clocks-apart-outage" => clocks::outage(stage).await,
         other => bail!("there is no row {other}"),

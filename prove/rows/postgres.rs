@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 use crate::{
     kit::tokens::subject,
     outcome::Outcome,
+    proxy::Traffic,
     stage::{SUSPECT, Stage},
     trial::{Deactivated, Detect, STALE, Trial},
 };
@@ -80,6 +81,27 @@ pub async fn row_locked(stage: &mut Stage) -> Result<Outcome> {
             },
             async |_| {
                 drop(holder.lock().await.take());
+                Ok(())
+            },
+        )
+        .await
+}
+
+/// Commands at that node are refused; its sockets live, and hear of what the other one does.
+pub async fn one_node(stage: &mut Stage) -> Result<Outcome> {
+    let trial = Trial {
+        deactivated: Deactivated::At(1),
+        ..Trial::store_away("one-node-no-postgres", "one of two nodes loses PostgreSQL", "its proxy cuts")
+    };
+    trial
+        .run(
+            stage,
+            async |stage| {
+                stage.nodes[0].store.set(Traffic::Cut);
+                Ok(())
+            },
+            async |stage| {
+                stage.nodes[0].store.set(Traffic::Flows);
                 Ok(())
             },
         )
