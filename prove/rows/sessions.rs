@@ -13,7 +13,7 @@ use rand::RngExt;
 use reqwest::Method;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{sync::Mutex, task::JoinSet, time::sleep};
 use uuid::Uuid;
 
 use crate::{http::Door, kit::tokens::subject, outcome::Outcome, proxy::Traffic, stage::Stage, trial::Trial};
@@ -36,7 +36,7 @@ struct Work {
 pub async fn valkey_cut(stage: &mut Stage) -> Result<Outcome> {
     let writers = if stage.short { 16 } else { 64 };
     let work = Arc::new(Work::default());
-    let mut tasks = JoinSet::new();
+    let tasks = Mutex::new(JoinSet::new());
     let trial = Trial {
         answers: [None, None],
         // Whoever is full is not available.
@@ -62,7 +62,7 @@ pub async fn valkey_cut(stage: &mut Stage) -> Result<Outcome> {
                     .await?;
                 for writer in 0..writers {
                     let (doors, url, work) = (stage.doors(), stage.database.url.clone(), Arc::clone(&work));
-                    tasks.spawn(async move {
+                    tasks.lock().await.spawn(async move {
                         if writer % 4 == 0 {
                             end_by_sql(&url, &work).await
                         } else {
@@ -82,7 +82,7 @@ pub async fn valkey_cut(stage: &mut Stage) -> Result<Outcome> {
             },
             async |stage| {
                 work.done.store(true, Relaxed);
-                while let Some(ended) = tasks.join_next().await {
+                while let Some(ended) = tasks.lock().await.join_next().await {
                     ended??;
                 }
                 broken = unlawful(&stage.database.url).await?;
