@@ -8,9 +8,9 @@ use tokio::sync::OnceCell;
 
 use crate::{
     arguments::Run,
+    kit::server::{self, Backend, Server},
+    kit::stores::{Database, Stores, load_postgres},
     rows,
-    server::{self, Backend, Server},
-    stores::{Database, Stores, load_postgres},
     table::{Goal, Line, Table},
 };
 
@@ -184,7 +184,7 @@ pub async fn run(run: Run) -> Result<()> {
     }
     let binary = match run.server {
         Some(path) => path.canonicalize().with_context(|| format!("{} is not there", path.display()))?,
-        None => tokio::task::spawn_blocking(server::release_binary).await??,
+        None => tokio::task::spawn_blocking(|| server::release_binary("loadtest")).await??,
     };
     let bench = Bench {
         sizes: if run.short { &SHORT } else { &FULL },

@@ -5,17 +5,13 @@
 
 mod arguments;
 mod bench;
-mod distribution;
 mod fleet;
 mod floor;
-mod keeper;
-mod processes;
-mod resp;
+#[path = "../kit/mod.rs"]
+#[allow(dead_code, reason = "shared with the proof kit, which uses other parts of it")]
+mod kit;
 mod rows;
-mod server;
-mod stores;
 mod table;
-mod tokens;
 mod worker;
 
 use std::process::ExitCode;
@@ -23,6 +19,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use arguments::{Arguments, Part};
+use kit::keeper;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

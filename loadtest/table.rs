@@ -1,10 +1,11 @@
 //! The table: each figure beside what it is compared with in the same run, its ratio, and what is to be reached.
 
-use std::{fmt::Write as _, fs, path::Path, process::Command};
+use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::Result;
-use chrono::Utc;
 use serde::Serialize;
+
+use crate::kit::machine::Facts;
 
 /// What a figure is to reach.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -115,13 +116,11 @@ pub fn plain(value: f64) -> String {
     rest.map_or(grouped.clone(), |rest| format!("{grouped}.{rest}"))
 }
 
-/// Where and how the figures came about.
+/// Where and how the figures came about, and the figures.
 #[derive(Serialize)]
 pub struct Table {
-    pub command: String,
-    pub date: String,
-    pub machine: String,
-    pub commit: String,
+    #[serde(flatten)]
+    pub run: Facts,
     pub short: bool,
     pub lines: Vec<Line>,
 }
@@ -129,42 +128,12 @@ pub struct Table {
 impl Table {
     /// An empty table of this machine.
     pub fn new(short: bool) -> Self {
-        let first_line = |program: &str, arguments: &[&str]| {
-            let output = Command::new(program).args(arguments).output().ok()?;
-            let text = String::from_utf8_lossy(&output.stdout).lines().next()?.trim().to_owned();
-            (output.status.success() && !text.is_empty()).then_some(text)
-        };
-        let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        let system = fs::read_to_string("/etc/os-release").unwrap_or_default();
-        let system = system.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux");
-        let valkey = first_line("valkey-server", &["--version"]);
-        let valkey = valkey.and_then(|text| Some(text.split("v=").nth(1)?.split(' ').next()?.to_owned()));
-        let postgres = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-        let postgres = postgres.filter_map(|entry| entry.file_name().into_string().ok()).max();
-        let machine = format!(
-            "{cores} cores, loopback, client on the same cores, {}, Valkey {}, PostgreSQL {}",
-            system.trim_matches('"'),
-            valkey.unwrap_or_else(|| "–".to_owned()),
-            postgres.unwrap_or_else(|| "–".to_owned()),
-        );
-        let arguments: Vec<String> = std::env::args().skip(1).collect();
-        let command = format!("cargo run --release --example loadtest -- {}", arguments.join(" "));
-        Self {
-            command: command.trim_end_matches([' ', '-']).to_owned(),
-            date: Utc::now().format("%Y-%m-%d").to_string(),
-            machine,
-            commit: first_line("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "–".to_owned()),
-            short,
-            lines: Vec::new(),
-        }
+        Self { run: Facts::of_this_run("loadtest"), short, lines: Vec::new() }
     }
 
     /// The whole as Markdown.
     pub fn markdown(&self) -> String {
-        let mut text = format!(
-            "Command: `{}` · machine: {} · commit: {} · date: {}\n\n",
-            self.command, self.machine, self.commit, self.date
-        );
+        let mut text = format!("{}\n\n", self.run);
         text.push_str("| what | compared with, in the same run | Hadir | ratio | to reach | reached |\n");
         text.push_str("|---|---|---|---|---|---|\n");
         for line in &self.lines {

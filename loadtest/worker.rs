@@ -10,8 +10,9 @@ use tokio::{
 };
 
 use crate::{
-    fleet::orders::{Dial, Order, Report},
-    processes::Usage,
+    fleet::orders::{Order, Report},
+    kit::processes::Usage,
+    kit::socket::Dial,
 };
 
 /// Sockets in one process: a process here may hold 20,000 descriptors.

@@ -15,11 +15,11 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use super::{
-    orders::Report,
+use super::orders::Report;
+use crate::kit::{
+    distribution::Distribution,
     socket::{Socket, any, kind, leave},
 };
-use crate::distribution::Distribution;
 
 /// Histograms that latencies are spread over, so that sockets do not wait for each other.
 const SHARDS: usize = 16;

@@ -1,10 +1,10 @@
 //! A fleet: thousands of client sockets in one process, told what to do by lines of JSON on standard input and answering with
 //! one each. More sockets than a process may have descriptors are several fleets; `worker` starts them.
 
+mod dials;
 mod life;
 pub mod orders;
 mod rest;
-mod socket;
 
 use std::{
     io::Write,
@@ -22,9 +22,12 @@ use tokio::{
 
 use self::{
     life::{Phase, Shared, live},
-    orders::{Churn, Dial, Order, Report},
+    orders::{Churn, Order, Report},
 };
-use crate::tokens::{Mint, Role, subject};
+use crate::kit::{
+    socket::{self, Dial},
+    tokens::{Mint, Role, subject},
+};
 
 /// For everything that is awaited of a server; not a figure, only a bound.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -4,25 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{distribution::Distribution, tokens::Role};
-
-/// Sockets to open.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Dial {
-    pub address: SocketAddr,
-    pub path: String,
-    /// Whose token each brings; the floor wants none.
-    pub role: Option<Role>,
-    /// The number of the first subject; each socket has one of its own.
-    pub first_subject: u64,
-    pub sockets: usize,
-    /// Dials at work at the same time.
-    pub at_once: usize,
-    /// A socket counts as open when it has read a frame of this type; without one, at the `101`.
-    pub until: Option<String>,
-    /// Then each goes online and waits for its `ack`.
-    pub online: bool,
-}
+use crate::kit::{distribution::Distribution, socket::Dial, tokens::Role};
 
 /// Connections that come and go.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -15,11 +15,8 @@ use hyper::{Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{task::JoinSet, time::Instant};
 
-use super::{
-    orders::{Ask, Report},
-    socket::connect,
-};
-use crate::{distribution::Distribution, tokens::subject};
+use super::orders::{Ask, Report};
+use crate::kit::{distribution::Distribution, socket::connect, tokens::subject};
 
 struct Client {
     sender: http1::SendRequest<Full<Bytes>>,

@@ -7,8 +7,8 @@ use super::{median, resting::round_trips};
 use crate::{
     bench::Bench,
     fleet::orders::{Ask, Order},
+    kit::tokens::Role,
     table::{Goal, Line},
-    tokens::Role,
     worker::{Fleet, Floor},
 };
 

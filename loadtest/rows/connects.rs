@@ -6,7 +6,8 @@ use anyhow::Result;
 use super::{median, memory::bare_watchers};
 use crate::{
     bench::Bench,
-    fleet::orders::{Dial, Order},
+    fleet::orders::Order,
+    kit::socket::Dial,
     table::{Goal, Line},
     worker::{Fleet, Floor},
 };

@@ -11,10 +11,10 @@ use super::median;
 use crate::{
     bench::Bench,
     fleet::orders::{Ask, Order},
-    resp::{Answer, Raw},
-    server::Server,
+    kit::resp::{Answer, Raw},
+    kit::server::Server,
+    kit::tokens::Role,
     table::{Goal, Line, plain},
-    tokens::Role,
     worker::Fleet,
 };
 

@@ -7,8 +7,9 @@ use anyhow::Result;
 
 use crate::{
     bench::Bench,
-    fleet::orders::{Dial, Order},
-    processes::Usage,
+    fleet::orders::Order,
+    kit::processes::Usage,
+    kit::socket::Dial,
     table::{Goal, Line},
     worker::{Fleet, Floor},
 };

@@ -19,9 +19,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     bench::Bench,
-    distribution::Distribution,
+    kit::{distribution::Distribution, tokens::subject},
     table::{Line, plain},
-    tokens::subject,
 };
 
 const ROW: &str = "million";
@@ -53,7 +52,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Line>> {
     let loaded = began.elapsed().as_secs_f64();
     let per_mitra = (used("memory", "used_memory")? - empty) / mitras as f64;
 
-    let cpu = valkey.server.usage.cpu()?;
+    let cpu = valkey.usage()?.cpu()?;
     let began = Instant::now();
     let until = began + Duration::from_secs_f64(bench.sizes.idle_seconds);
     let mut beating = JoinSet::new();
@@ -67,7 +66,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Line>> {
         beats += delivered;
     }
     let seconds = began.elapsed().as_secs_f64();
-    let busy = (valkey.server.usage.cpu()? - cpu).as_secs_f64() / seconds;
+    let busy = (valkey.usage()?.cpu()? - cpu).as_secs_f64() / seconds;
     let (counts, _) = nodes[0].counts().await?;
     ensure!(counts.available == mitras as u64, "not everybody is available: {counts:?}");
     for node in &nodes {

@@ -8,9 +8,9 @@ use super::resting::round_trips;
 use crate::{
     bench::Bench,
     fleet::orders::{Order, Report},
-    server::Server,
+    kit::server::Server,
+    kit::tokens::Role,
     table::Line,
-    tokens::Role,
     worker::Fleet,
 };
 

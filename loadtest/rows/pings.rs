@@ -8,9 +8,10 @@ use anyhow::Result;
 use super::{median, memory::bare_watchers};
 use crate::{
     bench::Bench,
-    fleet::orders::{Dial, Order},
-    processes::Usage,
-    server::Server,
+    fleet::orders::Order,
+    kit::processes::Usage,
+    kit::server::Server,
+    kit::socket::Dial,
     table::{Goal, Line},
     worker::{Fleet, Floor},
 };

@@ -6,9 +6,10 @@ use anyhow::Result;
 use super::memory::bare_watchers;
 use crate::{
     bench::Bench,
-    fleet::orders::{Dial, Order, Report},
+    fleet::orders::{Order, Report},
+    kit::socket::Dial,
+    kit::tokens::Role,
     table::{Goal, Line},
-    tokens::Role,
     worker::{Fleet, Floor},
 };
 

@@ -8,8 +8,8 @@ use tokio::time::sleep;
 
 use crate::{
     bench::Bench,
-    processes::PATIENCE,
-    server::Server,
+    kit::processes::PATIENCE,
+    kit::server::Server,
     table::{Goal, Line},
 };
 

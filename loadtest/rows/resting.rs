@@ -9,9 +9,10 @@ use tokio::time::sleep;
 use super::memory::bare_watchers;
 use crate::{
     bench::Bench,
-    fleet::orders::{Dial, Order},
-    processes::Usage,
-    resp::Raw,
+    fleet::orders::Order,
+    kit::processes::Usage,
+    kit::resp::Raw,
+    kit::socket::Dial,
     table::{Goal, Line},
     worker::{Fleet, Floor},
 };
@@ -75,7 +76,7 @@ pub async fn heartbeats(bench: &Bench) -> Result<Vec<Line>> {
     let settings = [("HADIR_LIMIT_MESSAGES_PER_SECOND", "100")];
     let server = bench.clustered(sockets, &settings).await?;
     let mut fleet = Fleet::start(sockets)?;
-    let processes = [server.usage, valkey.server.usage];
+    let processes = [server.usage, valkey.usage()?];
     let empty = at_rest(bench, &processes).await?;
     fleet.dial(&server.mitras(0, sockets, true)).await?;
     fleet.tell(&beat).await?;

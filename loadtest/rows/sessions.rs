@@ -8,9 +8,11 @@ use anyhow::{Context, Result, ensure};
 use crate::{
     bench::Bench,
     fleet::orders::{Ask, Each, Order},
-    stores::{Database, load_postgres, load_sessions, programs},
+    kit::{
+        stores::{Database, load_postgres, load_sessions, programs},
+        tokens::{Role, SUBJECT_PREFIX},
+    },
     table::{Goal, Line, plain},
-    tokens::{Role, SUBJECT_PREFIX},
     worker::Fleet,
 };
 

@@ -206,6 +206,7 @@ impl Server {
         })
         .await;
         self.presence.flush_heartbeats(&mut Vec::new()).await;
+        self.presence.flush_to_store().await;
         if let Err(error) = self.presence.save_heartbeats().await {
             tracing::warn!(%error, "the last heartbeats did not reach the store");
         }
@@ -289,6 +290,15 @@ fn run_presence(presence: &Arc<Presence>, timing: &TimingConfig, lifecycle: &Lif
         loop {
             beat.tick().await;
             flushing.flush_heartbeats(&mut beats).await;
+        }
+    });
+    let saving = Arc::clone(presence);
+    lifecycle.spawn_until_stop(async move {
+        let mut beat = interval(every);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            beat.tick().await;
+            saving.flush_to_store().await;
         }
     });
 }

@@ -6,9 +6,9 @@ use tokio::join;
 
 use super::{MitraView, Presence, PresenceError};
 use crate::{
-    domain::{MitraId, StatusChange, StatusReason},
+    domain::{MitraId, Mode, StatusChange, StatusReason},
     hub::PendingBeat,
-    mirror::{Beat, Refusal, Refused, Write},
+    mirror::{Beat, MirrorError, Refusal, Refused, Write},
     protocol::Close,
 };
 
@@ -16,10 +16,49 @@ use crate::{
 const BATCH: usize = 1_000;
 
 impl Presence {
-    /// Delivers the pending heartbeats, into `beats`, a list that the caller keeps for the next time. Returns how many were
-    /// delivered. What cannot be delivered waits in the hub, each mitra once.
+    /// Delivers the pending heartbeats to the mirror, by way of `beats`, a list that the caller keeps for the next time. Returns
+    /// how many were delivered. What cannot be delivered waits in the hub, each mitra once. Without the mirror
+    /// [`Presence::flush_to_store`] takes them.
     pub async fn flush_heartbeats(&self, beats: &mut Vec<PendingBeat>) -> usize {
-        if self.gate.is_live() { self.flush_to_mirror(beats).await } else { self.flush_to_store().await }
+        match self.mode() {
+            Mode::Live => self.flush_to_mirror(beats).await,
+            Mode::Rebuilding => {
+                self.assert_seats_at_pace().await;
+                0
+            }
+            Mode::Fallback | Mode::Stale => 0,
+        }
+    }
+
+    /// A mirror that is not trusted yet is kept fresh all the same, once per heartbeat interval: other nodes may be live on
+    /// it, and the store, which ages come from otherwise, may be away.
+    async fn assert_seats_at_pace(&self) {
+        let now = self.hub.now_ms();
+        let pace = self.settings.heartbeat_interval.as_millis() as u64;
+        if now.saturating_sub(self.asserted_ms.load(Relaxed)) >= pace {
+            self.asserted_ms.store(now, Relaxed);
+            if let Err(error) = self.assert_seats().await {
+                tracing::debug!(%error, "heartbeats wait for the mirror");
+            }
+        }
+    }
+
+    /// Tells the mirror when each mitra with a socket here was last heard. What it refuses is settled by the next flush.
+    pub(super) async fn assert_seats(&self) -> Result<(), MirrorError> {
+        for seats in self.hub.seats().chunks(BATCH) {
+            let beats: Vec<Beat> = seats
+                .iter()
+                .filter(|seat| seat.beat_ms() > 0)
+                .map(|seat| Beat {
+                    id: seat.id(),
+                    online_epoch: seat.online_epoch(),
+                    at_ms: self.mirror_ms(seat.beat_ms()),
+                })
+                .collect();
+            let report = self.asked_mirror("beat", self.mirror.beat(&beats).await)?;
+            self.absorb(report.pulse);
+        }
+        Ok(())
     }
 
     async fn flush_to_mirror(&self, beats: &mut Vec<PendingBeat>) -> usize {
@@ -56,9 +95,12 @@ impl Presence {
         unsaved.extend(delivered.into_iter().map(|beat| beat.seat).filter(|seat| !seat.mark_unsaved()));
     }
 
-    /// Without the mirror: at once, then once per heartbeat interval, straight to the store, which also says who is
-    /// deactivated.
-    async fn flush_to_store(&self) -> usize {
+    /// While the mirror is not live: at once, then once per heartbeat interval, straight to the store, which also says who is
+    /// deactivated. A routine of its own: a store that is away as well must not keep the mirror waiting.
+    pub async fn flush_to_store(&self) -> usize {
+        if self.gate.is_live() {
+            return 0;
+        }
         let now = self.hub.now_ms();
         let last = self.heartbeats_saved_ms.load(Relaxed);
         let pace = self.settings.heartbeat_interval.as_millis() as u64;

@@ -165,9 +165,11 @@ impl Presence {
         }
     }
 
-    /// Seeds the mirror, declares its epoch, re-asserts this node's sockets and trusts it.
+    /// Seeds the mirror, declares its epoch, asserts this node's sockets and trusts it.
     async fn seed(&self, spell: u64) -> Result<(), PresenceError> {
         let report = self.reseed().await?;
+        // Before anybody believes its count: the store may have heard of the sockets here long ago.
+        self.assert_seats().await.map_err(|error| PresenceError::Unavailable(error.to_string()))?;
         let opened = self.asked_mirror("open_epoch", self.mirror.open_epoch().await);
         let epoch = opened.map_err(|error| PresenceError::Unavailable(error.to_string()))?;
         let ticked = self.asked_mirror("tick", self.mirror.tick().await);
@@ -183,7 +185,8 @@ impl Presence {
         Ok(())
     }
 
-    /// Every mitra with a socket here beats again in the next flush, at the time it was last heard.
+    /// Every mitra with a socket here beats again in the next flush, at the time it was last heard: what is refused then
+    /// is settled.
     fn reassert(&self) {
         let mut beats: Vec<_> = self.hub.seats().into_iter().filter_map(crate::hub::PendingBeat::again).collect();
         self.hub.put_back(&mut beats);

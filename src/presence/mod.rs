@@ -110,6 +110,8 @@ pub struct Presence {
     last_sessions: Mutex<SessionCounts>,
     dashboard_wanted: Notify,
     heartbeats_saved_ms: AtomicU64,
+    /// When a mirror that is being rebuilt was last told of the sockets here.
+    asserted_ms: AtomicU64,
     /// Hub time at which the node last heard its own probe.
     probe_heard_ms: AtomicU64,
     started: AtomicBool,
@@ -155,6 +157,7 @@ impl Presence {
             last_sessions: Mutex::default(),
             dashboard_wanted: Notify::new(),
             heartbeats_saved_ms: AtomicU64::new(0),
+            asserted_ms: AtomicU64::new(0),
             probe_heard_ms: AtomicU64::new(0),
             started: AtomicBool::new(false),
             leaving: AtomicBool::new(false),

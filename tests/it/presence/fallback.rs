@@ -1,14 +1,16 @@
 //! Valkey away: answers come from the store and say so, deactivated mitras are refused all the same, nobody is taken
 //! offline. Both away: the last known state, marked stale.
 
+use std::time::Duration;
+
 use hadir::{
     domain::{Actor, Mode, Role, Source},
     presence::{ListFilter, MitraState, PresenceError},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::mirror_of;
-use crate::support::{Closed, World, eventually, on_both, on_cluster, proxy::Traffic};
+use crate::support::{Closed, Node, World, eventually, node::Mitra, on_both, on_cluster, proxy::Traffic};
 
 on_both!(each_reader_answers_from_the_mirror_while_it_is_live);
 
@@ -20,6 +22,8 @@ on_cluster!(
     a_deactivation_closes_sockets_here_while_valkey_is_away,
     commands_are_unavailable_and_sockets_live_while_postgres_is_away,
     both_away_is_the_last_state_marked_stale,
+    after_both_were_away_who_was_heard_all_the_time_is_counted_at_once,
+    while_the_store_is_away_a_mirror_that_is_not_trusted_is_kept_fresh,
     a_node_starts_without_valkey,
     a_thousand_questions_in_an_outage_are_few_questions_to_postgres,
     the_mitras_of_a_node_that_alone_lost_valkey_stay_available_for_all,
@@ -180,6 +184,63 @@ async fn both_away_is_the_last_state_marked_stale(world: World) {
     node.reaches(Mode::Fallback).await;
     node.mirror_traffic(Traffic::Flows);
     watcher.until("live again", |frame| frame["source"] == json!(mirror_of(&world)) && frame["stale"] == false).await;
+}
+
+/// A mitra's app that pings until the test ends.
+async fn beating(node: &Node, mitra: &Mitra) -> tokio::task::JoinHandle<()> {
+    let mut socket = node.dial_mitra(mitra).await;
+    socket.commands("online").await;
+    tokio::spawn(async move {
+        loop {
+            socket.is_alive().await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+}
+
+/// Longer than a heartbeat is fresh: whoever was not heard of meanwhile is counted no more.
+const BEYOND_SUSPICION: Duration = Duration::from_secs(2);
+
+async fn after_both_were_away_who_was_heard_all_the_time_is_counted_at_once(world: World) {
+    let node = world.node_with(&HASTY).await;
+    let mitra = node.mitra().await;
+    let app = beating(&node, &mitra).await;
+    let mut watcher = node.dial_customer().await;
+    watcher.sees(1).await;
+    let watching = tokio::spawn(async move {
+        let live = |frame: &Value| frame["source"] == json!(Source::Valkey) && frame["stale"] == false;
+        watcher.until("away", |frame| frame["stale"] == true).await;
+        watcher.until("the mirror, or nobody", |frame| live(frame) || frame["any"] == false).await
+    });
+    node.mirror_traffic(Traffic::Cut);
+    node.store_traffic(Traffic::Cut);
+    node.reaches(Mode::Stale).await;
+    tokio::time::sleep(BEYOND_SUSPICION).await;
+    node.mirror_traffic(Traffic::Flows);
+    node.store_traffic(Traffic::Flows);
+    assert_eq!(watching.await.unwrap()["available"], 1, "never none");
+    app.abort();
+}
+
+async fn while_the_store_is_away_a_mirror_that_is_not_trusted_is_kept_fresh(world: World) {
+    let (here, other) = (world.node_with(&HASTY).await, world.node_with(&HASTY).await);
+    let mitra = here.mitra().await;
+    let app = beating(&here, &mitra).await;
+    here.mirror_traffic(Traffic::Cut);
+    here.store_traffic(Traffic::Cut);
+    here.reaches(Mode::Stale).await;
+    here.mirror_traffic(Traffic::Flows);
+    here.reaches(Mode::Rebuilding).await;
+    // The other one lacks nothing, and hears of this one's mitras by the mirror alone.
+    let is_available = async || other.presence().reachable(mitra.id).await.unwrap().value.reachability().available;
+    eventually("heard again", async || is_available().await.then_some(())).await;
+    let began = std::time::Instant::now();
+    while began.elapsed() < BEYOND_SUSPICION {
+        assert!(is_available().await, "its heartbeats reach the mirror");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!((here.presence().mode(), other.presence().mode()), (Mode::Rebuilding, Mode::Live));
+    app.abort();
 }
 
 fn store_queries(metrics: &str) -> u64 {

@@ -5,6 +5,7 @@ mod deactivation;
 mod fallback;
 mod feed;
 mod heartbeats;
+mod interleavings;
 mod push;
 mod seed;
 mod sweeps;

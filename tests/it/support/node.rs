@@ -204,6 +204,7 @@ impl Node {
     /// The mirror believes what the store says, everything known was delivered.
     pub async fn flushed(&self) {
         self.presence().flush_heartbeats(&mut Vec::new()).await;
+        self.presence().flush_to_store().await;
     }
 
     pub async fn stop(self) {

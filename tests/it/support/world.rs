@@ -134,6 +134,11 @@ impl World {
         &self.cluster().pool
     }
 
+    /// Where the test's Valkey is, past every proxy.
+    pub fn valkey_url(&self) -> String {
+        self.cluster().valkey_url.clone()
+    }
+
     /// A connection to the test's Valkey that speaks the protocol as it is, its database chosen.
     pub fn valkey(&self) -> Raw {
         Raw::to(&self.cluster().valkey_url)

@@ -14,6 +14,7 @@ const WINDOW: usize = 10_000;
 /// A blocking connection; use it where nothing else waits.
 pub struct Raw {
     stream: BufReader<TcpStream>,
+    refused: bool,
 }
 
 /// An answer of the server.
@@ -42,7 +43,12 @@ impl Raw {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        Ok(Self { stream: BufReader::with_capacity(256 * 1024, stream) })
+        Ok(Self { stream: BufReader::with_capacity(256 * 1024, stream), refused: false })
+    }
+
+    /// Whether the last failure was an answer of the server, and not of the connection.
+    pub fn was_refused(&self) -> bool {
+        self.refused
     }
 
     /// One question, one answer.
@@ -81,6 +87,7 @@ impl Raw {
     }
 
     fn answer(&mut self) -> Result<Answer> {
+        self.refused = false;
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line)?;
         let line = line.strip_suffix(b"\r\n").context("Valkey hung up")?;
@@ -89,7 +96,10 @@ impl Raw {
         Ok(match kind {
             b'+' => Answer::Text(rest.to_vec()),
             b':' => Answer::Number(number()?),
-            b'-' => bail!("Valkey says {}", String::from_utf8_lossy(rest)),
+            b'-' => {
+                self.refused = true;
+                bail!("Valkey says {}", String::from_utf8_lossy(rest))
+            }
             b'$' | b'*' if rest.starts_with(b"-") => Answer::Nil,
             b'$' => {
                 let mut text = vec![0; usize::try_from(number()?)? + 2];

@@ -19,6 +19,7 @@ pub enum Role {
     Mitra,
     Customer,
     Service,
+    Dashboard,
 }
 
 #[derive(Serialize)]

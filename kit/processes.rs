@@ -26,6 +26,11 @@ impl Usage {
         Self(pid)
     }
 
+    /// Its process id.
+    pub fn pid(self) -> u32 {
+        self.0
+    }
+
     /// Resident memory in bytes.
     ///
     /// # Errors
@@ -78,6 +83,15 @@ impl Usage {
         Ok(last)
     }
 
+    /// Open file descriptors.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn descriptors(self) -> Result<u64> {
+        let path = format!("/proc/{}/fd", self.0);
+        Ok(fs::read_dir(&path).with_context(|| format!("{path}: a process of this run has ended"))?.count() as u64)
+    }
+
     fn read(self, file: &str) -> Result<String> {
         let path = format!("/proc/{}/{file}", self.0);
         fs::read_to_string(&path).with_context(|| format!("{path}: a process of this run has ended"))
@@ -127,6 +141,24 @@ impl Kept {
     /// It says nothing for too long.
     pub async fn line(&mut self) -> Result<Option<String>> {
         Ok(timeout(PATIENCE, self.lines.next_line()).await.context("no word from a process of this run")??)
+    }
+
+    /// Signals the program, and nobody else.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(self.pid, signal).context("a process of this run has ended")
+    }
+
+    /// Kills it and waits until it is gone.
+    ///
+    /// # Errors
+    /// It does not go.
+    pub async fn kill(mut self) -> Result<()> {
+        let _gone = kill_process(self.pid, Signal::KILL);
+        let _killed = timeout(PATIENCE, self.keeper.wait()).await.context("a process does not end")??;
+        Ok(())
     }
 
     /// Asks it to end and waits until it has.

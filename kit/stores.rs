@@ -9,11 +9,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tokio::time::sleep;
 
-use crate::{
-    processes::{Kept, PATIENCE},
+use super::{
+    processes::{Kept, PATIENCE, Usage},
     resp::Raw,
     tokens::SUBJECT_PREFIX,
 };
@@ -25,7 +26,7 @@ use crate::{
     clippy::disallowed_methods,
     reason = "the tests' private server; they use all of it, and may stop at what cannot go on"
 )]
-mod postgres;
+pub mod postgres;
 
 /// For a private PostgreSQL that holds a million rows beside the load.
 const MORE_MEMORY: (&str, &str) = ("shared_buffers", "512MB");
@@ -46,11 +47,11 @@ impl Stores {
     }
 }
 
-/// A private Valkey: nothing saved.
+/// A private Valkey: nothing saved unless it is told to.
 pub struct Valkey {
-    pub server: Kept,
     pub port: u16,
-    _folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
+    server: Option<Kept>,
 }
 
 impl Valkey {
@@ -59,25 +60,76 @@ impl Valkey {
     /// # Errors
     /// `valkey-server` is not installed or does not start.
     pub async fn start() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        let port_text = port.to_string();
-        let directory = folder.path().display().to_string();
-        let arguments =
+        Self::start_with(Path::new("valkey-server"), &[], &[]).await
+    }
+
+    /// The same with a program in front of it and further arguments; with none of its own it is `valkey-server` itself.
+    ///
+    /// # Errors
+    /// `valkey-server` is not installed or does not start.
+    pub async fn start_with(program: &Path, before: &[&str], more: &[&str]) -> Result<Self> {
+        let mut valkey = Self { port: free_port()?, folder: tempfile::tempdir()?, server: None };
+        valkey.run(program, before, more).await?;
+        Ok(valkey)
+    }
+
+    /// Starts again on the same port and folder, after [`Self::kill`].
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn restart(&mut self, more: &[&str]) -> Result<()> {
+        self.run(Path::new("valkey-server"), &[], more).await
+    }
+
+    async fn run(&mut self, program: &Path, before: &[&str], more: &[&str]) -> Result<()> {
+        let port_text = self.port.to_string();
+        let directory = self.folder.path().display().to_string();
+        let own =
             ["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", &directory];
-        let arguments = arguments.map(str::to_owned);
-        let log = folder.path().join("log");
-        let server = Kept::start(Path::new("valkey-server"), &arguments, &[], &log).await;
-        let server = server.context("`scripts/test` installs Valkey")?;
+        let arguments: Vec<String> = before.iter().chain(&own).chain(more).map(|text| (*text).to_owned()).collect();
+        let server = Kept::start(program, &arguments, &[], &self.folder.path().join("stderr")).await;
+        self.server = Some(server.context("`scripts/test` installs Valkey")?);
+        // Any answer will do: one that is loading, or wants a password, says so.
+        let answers = || Raw::to(self.port).is_ok_and(|mut raw| raw.ask(&[b"PING"]).is_ok() || raw.was_refused());
         let mut waited = Duration::ZERO;
-        while Raw::to(port).and_then(|mut raw| raw.ask(&[b"PING"])).is_err() {
+        while !answers() {
             if waited > PATIENCE {
-                bail!("valkey-server does not answer: {}", fs::read_to_string(&log).unwrap_or_default());
+                bail!(
+                    "valkey-server does not answer: {}",
+                    fs::read_to_string(self.folder.path().join("valkey.log")).unwrap_or_default()
+                );
             }
             sleep(Duration::from_millis(20)).await;
             waited += Duration::from_millis(20);
         }
-        Ok(Self { server, port, _folder: folder })
+        Ok(())
+    }
+
+    /// Kills it as by `kill -9`.
+    ///
+    /// # Errors
+    /// It does not go.
+    pub async fn kill(&mut self) -> Result<()> {
+        match self.server.take() {
+            Some(server) => server.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Signals the process.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.server.as_ref().context("this Valkey does not run")?.signal(signal)
+    }
+
+    /// What it uses.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn usage(&self) -> Result<Usage> {
+        Ok(self.server.as_ref().context("this Valkey does not run")?.usage)
     }
 
     /// What the server is told.
@@ -85,19 +137,31 @@ impl Valkey {
         format!("valkey://127.0.0.1:{}/0", self.port)
     }
 
-    /// A connection of the benchmark's own.
+    /// A connection of the run's own.
+    ///
+    /// # Errors
+    /// It cannot be connected to.
     pub fn raw(&self) -> Result<Raw> {
         Raw::to(self.port)
     }
 }
 
+/// A port that nobody uses just now.
+///
+/// # Errors
+/// There is none.
+pub fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
 /// A private PostgreSQL.
 pub struct Postgres {
-    server: postgres::Server,
+    pub server: postgres::Server,
     databases: AtomicUsize,
 }
 
 /// A database of one server of the run.
+#[derive(Clone, Debug)]
 pub struct Database {
     /// What the server is told.
     pub url: String,

@@ -17,15 +17,35 @@ use tokio_tungstenite::{
     tungstenite::{Message, Utf8Bytes, client::IntoClientRequest, protocol::WebSocketConfig},
 };
 
-use super::orders::Dial;
-use crate::tokens::{Mint, subject};
+use serde::{Deserialize, Serialize};
+
+use super::tokens::{Mint, Role, subject};
 
 /// Source addresses that dials are spread over: 127.0.0.2 and on. Each has some 28,000 ports per destination.
 const SOURCES: u64 = 60;
 const READ_BUFFER_BYTES: usize = 1_024;
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// A client socket.
 pub type Socket = WebSocketStream<TcpStream>;
+
+/// Sockets to open.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Dial {
+    pub address: SocketAddr,
+    pub path: String,
+    /// Whose token each brings; the floor wants none.
+    pub role: Option<Role>,
+    /// The number of the first subject; each socket has one of its own.
+    pub first_subject: u64,
+    pub sockets: usize,
+    /// Dials at work at the same time.
+    pub at_once: usize,
+    /// A socket counts as open when it has read a frame of this type; without one, at the `101`.
+    pub until: Option<String>,
+    /// Then each goes online and waits for its `ack`.
+    pub online: bool,
+}
 
 /// A TCP connection from the source address of this number.
 pub async fn connect(address: SocketAddr, number: u64) -> Result<TcpStream> {

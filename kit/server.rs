@@ -8,12 +8,12 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use reqwest::Method;
+use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{
-    fleet::orders::Dial,
+use super::{
     processes::{Kept, Usage},
     stores::{self, Database, Valkey},
     tokens::{Mint, Role, SECRET},
@@ -57,14 +57,27 @@ impl Server {
         let mut settings = settings(backend, folder.path());
         settings.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         if mitras > 0 {
-            run_migrate(binary, &settings)?;
+            run_migrate(binary, &[], &settings)?;
             match backend {
                 Backend::Embedded => stores::load_sqlite(&folder.path().join("hadir.db"), mitras).await?,
                 Backend::Clustered(database, _) => stores::load_postgres(database, mitras, false).await?,
             }
         }
+        Self::launch(binary, &["serve".to_owned()], &settings, folder).await
+    }
+
+    /// A program that serves, with these settings and no others; its log is in `folder`, which goes with it.
+    ///
+    /// # Errors
+    /// It does not start; its log is in the error.
+    pub async fn launch(
+        program: &Path,
+        arguments: &[String],
+        settings: &[(String, String)],
+        folder: tempfile::TempDir,
+    ) -> Result<Self> {
         let log = folder.path().join("log");
-        let mut kept = Kept::start(binary, &["serve".to_owned()], &settings, &log).await?;
+        let mut kept = Kept::start(program, arguments, settings, &log).await?;
         let said = kept.line().await?;
         let Some(said) = said else {
             bail!("the server does not start: {}", std::fs::read_to_string(&log).unwrap_or_default());
@@ -116,30 +129,36 @@ impl Server {
         Ok(text)
     }
 
-    /// Watchers of this server.
-    pub fn watchers(&self, first: u64, sockets: usize) -> Dial {
-        Dial {
-            address: self.public,
-            path: "/ws/availability".to_owned(),
-            role: Some(Role::Customer),
-            first_subject: first,
-            sockets,
-            at_once: 64,
-            until: Some("availability".to_owned()),
-            online: false,
-        }
+    /// Signals the process.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.kept.signal(signal)
     }
 
-    /// Mitras of this server; those that go online share the store's connections.
-    pub fn mitras(&self, first: u64, sockets: usize, online: bool) -> Dial {
-        Dial {
-            path: "/ws/mitra".to_owned(),
-            role: Some(Role::Mitra),
-            until: Some("status".to_owned()),
-            at_once: if online { 16 } else { 64 },
-            online,
-            ..self.watchers(first, sockets)
-        }
+    /// Kills it. Returns what it had logged.
+    ///
+    /// # Errors
+    /// It does not go.
+    pub async fn kill(self) -> Result<String> {
+        self.kept.kill().await?;
+        Ok(std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default())
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Ends it in order. Returns what it had logged.
+    ///
+    /// # Errors
+    /// It does not end well.
+    pub async fn finish(self) -> Result<String> {
+        let stopped = self.kept.stop().await;
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        stopped.map(|()| log)
     }
 
     /// Ends it in order, and tells what it warned of.
@@ -147,10 +166,9 @@ impl Server {
     /// # Errors
     /// It does not end well.
     pub async fn stop(self) -> Result<()> {
-        let stopped = self.kept.stop().await;
-        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let log = self.finish().await?;
         log.lines().take(WARNINGS_TOLD).for_each(|line| eprintln!("  the server says: {line}"));
-        stopped
+        Ok(())
     }
 }
 
@@ -176,12 +194,16 @@ fn settings(backend: Backend<'_>, folder: &Path) -> Vec<(String, String)> {
 /// # Errors
 /// The binary says why.
 pub fn migrate(binary: &Path, backend: Backend<'_>) -> Result<()> {
-    run_migrate(binary, &settings(backend, Path::new(".")))
+    run_migrate(binary, &[], &settings(backend, Path::new(".")))
 }
 
-fn run_migrate(binary: &Path, settings: &[(String, String)]) -> Result<()> {
+/// `hadir migrate`, with arguments, as a deployment runs it.
+///
+/// # Errors
+/// The binary says why.
+pub fn run_migrate(binary: &Path, arguments: &[&str], settings: &[(String, String)]) -> Result<()> {
     let mut command = Command::new(binary);
-    command.arg("migrate").env_clear().envs(settings.iter().map(|(name, value)| (name, value)));
+    command.arg("migrate").args(arguments).env_clear().envs(settings.iter().map(|(name, value)| (name, value)));
     let done = command.output().with_context(|| format!("{} cannot be run", binary.display()))?;
     if !done.status.success() {
         bail!("hadir migrate: {}", String::from_utf8_lossy(&done.stderr));
@@ -189,22 +211,22 @@ fn run_migrate(binary: &Path, settings: &[(String, String)]) -> Result<()> {
     Ok(())
 }
 
-/// The release binary, built when it is missing or older than the source.
+/// The release binary, built when it is missing or older than the source, together with this example.
 ///
 /// # Errors
 /// The build fails.
-pub fn release_binary() -> Result<PathBuf> {
+pub fn release_binary(example: &str) -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     eprintln!("looking for the release binary; the first build takes some minutes");
     // The same targets as the command that built this program, so that nothing is built twice.
-    let arguments = ["build", "--release", "--locked", "--bin", "hadir", "--example", "loadtest"];
+    let arguments = ["build", "--release", "--locked", "--bin", "hadir", "--example", example];
     let status = Command::new("cargo").args(arguments).current_dir(root).status().context("cargo cannot be run")?;
     if !status.success() {
         bail!("the release build failed; `--server PATH` names a binary that exists");
     }
     let beside = std::env::current_exe()?;
     let target = beside.ancestors().find(|folder| folder.file_name().is_some_and(|name| name == "examples"));
-    // …/target/<profile>/examples/loadtest
+    // …/target/<profile>/examples/<name>
     let folder = target.and_then(Path::parent).and_then(Path::parent).map_or(root.join("target"), Path::to_path_buf);
     Ok(folder.join("release/hadir"))
 }

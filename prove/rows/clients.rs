@@ -1,0 +1,184 @@
+//! Clients that misbehave: phones that vanish without a word, readers that stop reading, requests that never end.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use futures_util::SinkExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::{
+    kit::{
+        socket::{self, Dial},
+        tokens::{Mint, Role},
+    },
+    outcome::Outcome,
+    proxy::Traffic,
+    stage::{SUSPECT, Scenery, Stage, until},
+    trial::{Deactivated, Trial},
+};
+
+const MANY: u64 = 50;
+
+/// The connections of one node's mitras lead nowhere from now on; their apps notice and dial anew.
+pub async fn half_open(stage: &mut Stage) -> Result<Outcome> {
+    let trial = Trial {
+        sockets_stay: false,
+        // Half of its sockets were lost; the one on the other node is told.
+        deactivated: Deactivated::At(1),
+        ..Trial::of(
+            "half-open-clients",
+            "half of the phones vanish without a word",
+            "a proxy that forgets its connections",
+        )
+    };
+    let mut gone = None;
+    let mut outcome = trial
+        .run(
+            stage,
+            async |stage| {
+                let before = sockets(stage).await;
+                stage.nodes[0].front.set(Traffic::Forgotten);
+                let began = Instant::now();
+                // First the dead ones stand beside the new, then they are gone.
+                let back = async || sockets(stage).await <= before;
+                sleep(Duration::from_secs(1)).await;
+                gone = until(Duration::from_secs(20), back).await.map(|_| began.elapsed());
+                Ok(())
+            },
+            async |stage| {
+                stage.nodes[0].front.set(Traffic::Flows);
+                Ok(())
+            },
+        )
+        .await?;
+    match gone {
+        Some(took) => {
+            // Silent for the suspect time, then given the time to answer a close.
+            outcome.within("letting go of dead sockets", took, stage.limit(SUSPECT + Duration::from_secs(3)));
+            outcome.note(format!("dead sockets were let go after {:.1} s", took.as_secs_f64()));
+        }
+        None => outcome.broken.push("dead sockets were never let go".to_owned()),
+    }
+    Ok(outcome)
+}
+
+/// What makes readers stall sooner than a real network would.
+pub fn stalled_scenery() -> Scenery {
+    let settings = [
+        ("HADIR_LIMIT_MESSAGES_PER_SECOND", "100000"),
+        ("HADIR_LIMIT_WRITE_BUFFER_BYTES", "4096"),
+        ("HADIR_LIMIT_SOCKETS_PER_CUSTOMER", "1000"),
+    ];
+    Scenery { settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(), ..Scenery::default() }
+}
+
+/// They ask on and on and never read the answers, until every buffer between is full.
+pub async fn stalled(stage: &mut Stage) -> Result<Outcome> {
+    let address = stage.nodes[0].door.public;
+    let mut stalled = JoinSet::new();
+    let trial = Trial {
+        pong_within: Duration::from_millis(500),
+        ..Trial::of("stalled-readers", "customers that stopped reading", "50 sockets that ask and never read")
+    };
+    let mut gone = None;
+    let mut outcome = trial
+        .run(
+            stage,
+            async |stage| {
+                let before = sockets(stage).await;
+                for number in 0..MANY {
+                    stalled.spawn(async move {
+                        let dial = Dial {
+                            address,
+                            path: "/ws/availability".to_owned(),
+                            role: Some(Role::Customer),
+                            first_subject: 0,
+                            sockets: 1,
+                            at_once: 1,
+                            until: Some("availability".to_owned()),
+                            online: false,
+                        };
+                        let Ok((mut socket, _)) = socket::open(&dial, &Mint::new(), 8_000_000 + number).await else {
+                            return;
+                        };
+                        while socket.feed(Message::text(r#"{"type":"ping"}"#)).await.is_ok() {
+                            tokio::task::yield_now().await;
+                        }
+                    });
+                }
+                let came = async || sockets(stage).await > before;
+                let _waited = until(Duration::from_secs(5), came).await;
+                let began = Instant::now();
+                let back = async || sockets(stage).await <= before;
+                gone = until(Duration::from_secs(40), back).await.map(|_| began.elapsed());
+                stalled.shutdown().await;
+                Ok(())
+            },
+            async |_| Ok(()),
+        )
+        .await?;
+    match gone {
+        Some(took) => outcome.note(format!("{MANY} stalled readers were let go after {:.1} s", took.as_secs_f64())),
+        None => outcome.broken.push("stalled readers were never let go".to_owned()),
+    }
+    Ok(outcome)
+}
+
+/// A byte of a request now and then, and never the end of it.
+pub async fn slow_loris(stage: &mut Stage) -> Result<Outcome> {
+    let address = stage.nodes[0].door.public;
+    let trial =
+        Trial::of("slow-loris", "requests that never end", "200 connections that send a byte every half second");
+    let mut ended = JoinSet::new();
+    let mut outcome = trial
+        .run(
+            stage,
+            async |_| {
+                for _ in 0..MANY * 4 {
+                    ended.spawn(async move {
+                        let began = Instant::now();
+                        let mut stream = TcpStream::connect(address).await.ok()?;
+                        for byte in b"GET /ws/availability HTTP/1.1\r\nHost: a.very.slow.client.example\r\nX-Never: " {
+                            let mut answer = [0];
+                            let closed = matches!(
+                                timeout(Duration::from_millis(500), stream.read(&mut answer)).await,
+                                Ok(Ok(0) | Err(_))
+                            );
+                            if closed || stream.write_all(&[*byte]).await.is_err() {
+                                return Some(began.elapsed());
+                            }
+                        }
+                        None
+                    });
+                }
+                Ok(())
+            },
+            async |_| Ok(()),
+        )
+        .await?;
+    let mut longest = Duration::ZERO;
+    let mut forever = 0;
+    while let Some(one) = ended.join_next().await {
+        match one? {
+            Some(took) => longest = longest.max(took),
+            None => forever += 1,
+        }
+    }
+    outcome.check(forever == 0, || format!("{forever} connections without a request were kept"));
+    outcome.within("ending a request that never ends", longest, stage.limit(Duration::from_secs(7)));
+    outcome.note(format!("ended after {:.1} s at most", longest.as_secs_f64()));
+    Ok(outcome)
+}
+
+/// Sockets that node 0 holds.
+async fn sockets(stage: &Stage) -> u64 {
+    let nodes = stage.nodes[0].door.get("/internal/nodes").await.body;
+    let own = nodes["nodes"].as_array().and_then(|nodes| nodes.iter().find(|node| node["node_id"] == "node-0"));
+    own.and_then(|node| node["sockets"].as_u64()).unwrap_or(u64::MAX)
+}
