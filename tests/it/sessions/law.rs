@@ -18,7 +18,8 @@ on_cluster!(
 );
 
 /// A test run is a busy machine: who waits for a connection or a row here is not to be told to try again.
-pub const PATIENT: [(&str, &str); 3] = [
+pub const PATIENT: [(&str, &str); 4] = [
+    ("HADIR_MIRROR_COMMAND_TIMEOUT_MS", "10000"),
     ("HADIR_DB_ACQUIRE_TIMEOUT_MS", "20000"),
     ("HADIR_DB_QUERY_TIMEOUT_MS", "20000"),
     ("HADIR_DB_LOCK_TIMEOUT_MS", "20000"),
