@@ -13,7 +13,7 @@ use std::{
 use futures_util::{SinkExt, StreamExt};
 use rand::RngExt;
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     task::AbortHandle,
     time::{MissedTickBehavior, interval_at, sleep, timeout},
 };
@@ -67,6 +67,8 @@ impl Seen {
 pub struct Mitra {
     pub number: u64,
     seen: Arc<Mutex<Seen>>,
+    /// The network goes away for so long.
+    gaps: watch::Sender<Duration>,
     task: AbortHandle,
 }
 
@@ -93,8 +95,9 @@ impl Mitra {
     /// Lives from now on; first at this node.
     pub fn live(number: u64, node: usize, manner: Manner, life: &Life) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let task = tokio::spawn(run(number, node, manner, life.clone(), Arc::clone(&seen)));
-        Self { number, seen, task: task.abort_handle() }
+        let (gaps, gap) = watch::channel(Duration::ZERO);
+        let task = tokio::spawn(run(number, node, manner, life.clone(), Arc::clone(&seen), gap));
+        Self { number, seen, gaps, task: task.abort_handle() }
     }
 
     /// What is known of it.
@@ -106,6 +109,11 @@ impl Mitra {
     pub fn longest_gap(&self) -> Duration {
         let seen = self.seen();
         seen.longest_gap.max(seen.heard.map_or(Duration::ZERO, |heard| heard.elapsed()))
+    }
+
+    /// As a phone in a tunnel: its socket is gone, and it comes back after so long, to the other node.
+    pub fn loses_network_for(&self, gap: Duration) {
+        self.gaps.send_replace(gap);
     }
 
     /// As a phone whose battery ran out: nothing more comes.
@@ -125,9 +133,18 @@ enum Ended {
     Closed(u16),
     /// By the network, or a ping that was not answered.
     Lost(&'static str),
+    /// By the row, for so long.
+    Gap(Duration),
 }
 
-async fn run(number: u64, mut node: usize, manner: Manner, life: Life, seen: Arc<Mutex<Seen>>) {
+async fn run(
+    number: u64,
+    mut node: usize,
+    manner: Manner,
+    life: Life,
+    seen: Arc<Mutex<Seen>>,
+    mut gaps: watch::Receiver<Duration>,
+) {
     let mint = Mint::new();
     let lock = || seen.lock().unwrap_or_else(PoisonError::into_inner);
     let is_online = AtomicBool::new(false);
@@ -159,7 +176,7 @@ async fn run(number: u64, mut node: usize, manner: Manner, life: Life, seen: Arc
                 {
                     is_online.store(true, Relaxed);
                 }
-                let ended = Box::pin(stay(&mut socket, &seen, &life.journal)).await;
+                let ended = Box::pin(stay(&mut socket, &seen, &life.journal, &mut gaps)).await;
                 lock().at = None;
                 ended
             }
@@ -173,6 +190,10 @@ async fn run(number: u64, mut node: usize, manner: Manner, life: Life, seen: Arc
             Ended::Closed(code) if code >= 4_500 => return,
             Ended::Closed(1_012) => life.journal.lost(number, "restart".to_owned()),
             Ended::Closed(code) => life.journal.lost(number, format!("closed {code}")),
+            Ended::Gap(gap) => {
+                life.journal.lost(number, "a gap".to_owned());
+                sleep(gap).await;
+            }
             Ended::Lost(why) => {
                 life.journal.lost(number, why.to_owned());
                 sleep(within(WINDOW)).await;
@@ -190,13 +211,19 @@ fn within(longest: Duration) -> Duration {
     longest.mul_f64(rand::rng().random_range(0.0..1.0))
 }
 
-async fn stay(socket: &mut Socket, seen: &Mutex<Seen>, journal: &Journal) -> Ended {
+async fn stay(
+    socket: &mut Socket,
+    seen: &Mutex<Seen>,
+    journal: &Journal,
+    gaps: &mut watch::Receiver<Duration>,
+) -> Ended {
     let lock = || seen.lock().unwrap_or_else(PoisonError::into_inner);
     let mut beat = interval_at(tokio::time::Instant::now() + within(BEAT), BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut asked: Option<Instant> = None;
     loop {
         tokio::select! {
+            Ok(()) = gaps.changed() => return Ended::Gap(*gaps.borrow_and_update()),
             _ = beat.tick() => {
                 if asked.is_none() {
                     asked = Some(Instant::now());

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures_util::SinkExt;
+use rand::RngExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -65,6 +66,54 @@ pub async fn half_open(stage: &mut Stage) -> Result<Outcome> {
         }
         None => outcome.broken.push("dead sockets were never let go".to_owned()),
     }
+    Ok(outcome)
+}
+
+/// A clock that runs ten times as fast instead of fifteen, so that gaps of up to 29 s leave room for how slow a machine is.
+pub fn gaps_scenery() -> Scenery {
+    let settings = [("HEARTBEAT_SUSPECT_SECONDS", "4.5"), ("MITRA_OFFLINE_AFTER_SECONDS", "9")];
+    Scenery { settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(), ..Scenery::default() }
+}
+
+/// Everybody loses the network again and again, for 1 to 29 s of the real clock, and comes back at the other node.
+pub async fn gaps(stage: &mut Stage) -> Result<Outcome> {
+    const CUTS: u32 = 1_000;
+    let trial = Trial {
+        sockets_stay: false,
+        // Of this row's clock.
+        silent_within: Some(Duration::from_millis(6_000)),
+        ..Trial::of(
+            "short-gaps",
+            "1,000 gaps of 1 to 29 s, over both nodes",
+            "sockets dropped, dialled at the other node",
+        )
+    };
+    let began = Instant::now();
+    let mut cuts = 0;
+    let mut outcome = trial
+        .run(
+            stage,
+            async |stage| {
+                let rounds = CUTS.div_ceil(stage.fleet.len() as u32);
+                for _ in 0..rounds {
+                    for mitra in &stage.fleet {
+                        mitra.loses_network_for(Duration::from_millis(rand::rng().random_range(100..=2_900)));
+                        cuts += 1;
+                        // All of a round within a second.
+                        sleep(Duration::from_secs(1) / stage.fleet.len() as u32).await;
+                    }
+                    // The last one is back, and has beaten.
+                    sleep(Duration::from_millis(4_500)).await;
+                }
+                Ok(())
+            },
+            async |_| Ok(()),
+        )
+        .await?;
+    let lost = stage.journal.lost_since(began);
+    let gaps = lost.iter().filter(|why| why.ends_with("a gap")).count();
+    outcome.check(gaps as u32 == cuts, || format!("{gaps} of {cuts} gaps took place"));
+    outcome.note(format!("{gaps} gaps"));
     Ok(outcome)
 }
 

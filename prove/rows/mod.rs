@@ -79,6 +79,7 @@ pub const ROWS: &[Row] = &[
     row("reconnect-storm", "every mitra's connection is cut at once"),
     row("descriptors", "a node has no descriptors left"),
     row("half-open-clients", "half of the phones vanish without a word"),
+    row("short-gaps", "a thousand gaps of 1 to 29 s over two nodes"),
     row("stalled-readers", "customers that stopped reading"),
     row("slow-loris", "connections that never finish their request"),
     row("sessions-valkey-cut", "sessions begin and end while Valkey comes and goes"),
@@ -101,6 +102,7 @@ fn scenery(name: &str) -> Result<Scenery> {
         "clocks-apart" | "clocks-apart-outage" => clocks::scenery()?,
         "valkey-failover" => Scenery { sentinel: true, ..Scenery::default() },
         "stalled-readers" => clients::stalled_scenery(),
+        "short-gaps" => clients::gaps_scenery(),
         _ => Scenery::default(),
     })
 }
@@ -145,6 +147,7 @@ async fn on_stage(name: &str, stage: &mut Stage, means: &Means<'_>) -> Result<Ou
         "reconnect-storm" => nodes::storm(stage).await,
         "descriptors" => nodes::no_descriptors(stage).await,
         "half-open-clients" => clients::half_open(stage).await,
+        "short-gaps" => clients::gaps(stage).await,
         "stalled-readers" => clients::stalled(stage).await,
         "slow-loris" => clients::slow_loris(stage).await,
         "sessions-valkey-cut" => sessions::valkey_cut(stage).await,

@@ -50,7 +50,7 @@ pub async fn pubsub_denied(stage: &mut Stage) -> Result<Outcome> {
 /// Neither pub/sub nor the bell: only the look at recent changes is left.
 pub async fn pubsub_and_bell(stage: &mut Stage) -> Result<Outcome> {
     let trial = Trial {
-        // 10 s are promised at a look every 5 s; here it is taken every second.
+        // 10 s are promised at a look every 5 s; here the clock runs 15 times as fast, and the machine does not.
         refused_within: Duration::from_millis(2_500),
         deactivated: Deactivated::At(1),
         ..Trial::of("pubsub-and-bell", "no pub/sub and no bell", "the same, and `hadir_ring` does nothing")

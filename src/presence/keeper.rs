@@ -18,7 +18,7 @@ use super::{Presence, PresenceError};
 use crate::{
     domain::{ControlMessage, MitraId, Mode, Snapshot, Source, StatusReason},
     hub::Published,
-    mirror::MirrorEvent,
+    mirror::{MirrorError, MirrorEvent, Pulse},
 };
 
 /// Cadence at which a live node looks at the mirror: how late a mitra that fell silent leaves the count.
@@ -172,8 +172,7 @@ impl Presence {
         self.assert_seats().await.map_err(|error| PresenceError::Unavailable(error.to_string()))?;
         let opened = self.asked_mirror("open_epoch", self.mirror.open_epoch().await);
         let epoch = opened.map_err(|error| PresenceError::Unavailable(error.to_string()))?;
-        let ticked = self.asked_mirror("tick", self.mirror.tick().await);
-        let pulse = ticked.map_err(|error| PresenceError::Unavailable(error.to_string()))?;
+        let pulse = self.settled_pulse().await?;
         self.reassert();
         tracing::info!(rows = report.rows, changed = report.changed, ms = report.duration_ms, "the mirror is seeded");
         if self.gate.last_epoch().is_some_and(|last| last != epoch) {
@@ -183,6 +182,19 @@ impl Presence {
         // Its snapshot, before anybody asks what the mirror says.
         self.absorb(pulse);
         Ok(())
+    }
+
+    /// A pulse whose snapshot counts everything that was written before the call. What was last published may be a count
+    /// from the middle of a seed, and one that changed since waits for its window.
+    async fn settled_pulse(&self) -> Result<Pulse, PresenceError> {
+        let unavailable = |error: MirrorError| PresenceError::Unavailable(error.to_string());
+        let pulse = self.asked_mirror("tick", self.mirror.tick().await).map_err(unavailable)?;
+        match pulse.due_in {
+            // A millisecond more than it says: the mirror's clock is cut off to whole ones.
+            Some(wait) => sleep(wait + Duration::from_millis(1)).await,
+            None => return Ok(pulse),
+        }
+        self.asked_mirror("tick", self.mirror.tick().await).map_err(unavailable)
     }
 
     /// Every mitra with a socket here beats again in the next flush, at the time it was last heard: what is refused then

@@ -44,8 +44,9 @@ impl Presence {
         if !self.asked_store("has_lone_nodes", answer)? {
             return Ok(0);
         }
-        // Since the last import, and what was being written then.
-        let heard_within = cadence + interval;
+        // Written since the last import means heard an interval earlier at most. A second one for what takes its time: to carry
+        // a heartbeat twice is harmless, to miss one makes its mitra suspect.
+        let heard_within = cadence + interval * 2;
         let (mut carried, mut after) = (0, None);
         loop {
             let answer = self.store.heard_within(heard_within, after, BATCH as u32).await;

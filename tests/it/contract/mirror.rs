@@ -127,7 +127,8 @@ pub async fn connect(url: &str, prefix: Option<&str>, mirror: MirrorSettings) ->
     let settings = ValkeySettings {
         url: url.to_owned(),
         key_prefix: prefix.map(str::to_owned),
-        command_timeout: Duration::from_millis(300),
+        // Many tests share few cores: only who asks a frozen server waits for so long.
+        command_timeout: Duration::from_millis(1_500),
         connect_timeout: Duration::from_secs(1),
         mirror,
         node: NodeId::new("n1"),

@@ -10,6 +10,7 @@ on_both!(
     going_online_and_offline_is_acknowledged_and_told_to_every_device,
     going_online_again_is_only_a_heartbeat,
     a_connection_is_not_intent,
+    of_two_sockets_any_order_of_ends_and_commands_leaves_what_was_commanded_last,
     commands_are_answered_in_order_and_pings_meanwhile,
     a_watcher_may_not_command,
 );
@@ -80,6 +81,65 @@ async fn a_connection_is_not_intent(world: World) {
     assert_eq!((&status["online"], &status["available"]), (&json!(true), &json!(true)));
     let back = node.dial_mitra(&mitra).await;
     assert_eq!(back.first_status["online"], true);
+}
+
+/// What may happen to a mitra with a phone and a tablet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    PhoneGoes,
+    TabletGoes,
+    Offline,
+    Online,
+}
+
+/// All orders of these.
+fn orders(events: &[Event]) -> Vec<Vec<Event>> {
+    if events.is_empty() {
+        return vec![Vec::new()];
+    }
+    let begun_with = |first: usize| {
+        let mut rest = events.to_vec();
+        let first = rest.remove(first);
+        orders(&rest).into_iter().map(move |order| [vec![first], order].concat())
+    };
+    (0..events.len()).flat_map(begun_with).collect()
+}
+
+/// Closing a socket changes nothing, whatever else lives; a command on either counts for both.
+async fn of_two_sockets_any_order_of_ends_and_commands_leaves_what_was_commanded_last(world: World) {
+    let node = world.node().await;
+    for order in orders(&[Event::PhoneGoes, Event::TabletGoes, Event::Offline, Event::Online]) {
+        let mitra = node.mitra().await;
+        let (mut phone, mut tablet) = (Some(node.dial_mitra(&mitra).await), Some(node.dial_mitra(&mitra).await));
+        phone.as_mut().expect("there").commands("online").await;
+        let mut online = true;
+        for event in &order {
+            match event {
+                Event::PhoneGoes => drop(phone.take()),
+                Event::TabletGoes => drop(tablet.take()),
+                Event::Offline | Event::Online => {
+                    online = *event == Event::Online;
+                    let word = if online { "online" } else { "offline" };
+                    // The tablet first: the phone had the first word. Without either, by REST.
+                    match tablet.as_mut().or(phone.as_mut()) {
+                        Some(socket) => socket.commands(word).await,
+                        None => {
+                            let path = format!("/api/mitra/status/{word}");
+                            assert_eq!(node.post(&path, &mitra.token, json!({})).await.status.as_u16(), 200);
+                        }
+                    }
+                }
+            }
+            let left = u64::from(phone.is_some()) + u64::from(tablet.is_some());
+            crate::support::eventually("so many sockets", async || {
+                (node.presence().hub().socket_counts().mitra == left).then_some(())
+            })
+            .await;
+            let status = node.good("/api/mitra/status", &mitra.token).await;
+            let said = (&status["online"], &status["reachable"], &status["available"]);
+            assert_eq!(said, (&json!(online), &json!(online), &json!(online)), "{event:?} of {order:?}");
+        }
+    }
 }
 
 async fn commands_are_answered_in_order_and_pings_meanwhile(world: World) {

@@ -19,7 +19,7 @@ pub use node::Node;
 pub use world::{Backend, World};
 
 /// Longest wait for anything that is to happen. Not a figure: only a bound, so that a test that fails ends.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks until there is an answer; fails when there is none in time.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {

@@ -108,6 +108,8 @@ impl World {
             ("SNAPSHOT_WINDOW_MS", "50"),
             ("HADIR_NODE_REPORT_SECONDS", "0.2"),
             ("HADIR_MIRROR_BREAKER_RETRY_MS", "100"),
+            // Many tests share few cores: a Valkey that is slow to answer is no fault here. Tests of faults cut or freeze it.
+            ("HADIR_MIRROR_COMMAND_TIMEOUT_MS", "1500"),
             ("DRAIN_SECONDS", "0.2"),
             ("HADIR_LIMIT_CLOSE_SECONDS", "0.5"),
         ]

@@ -356,7 +356,7 @@ async fn a_server_that_is_away_at_start_is_found_when_it_comes() {
     let mut events = mirror.events();
     let began = Instant::now();
     assert!(mirror.tick().await.is_err());
-    assert!(began.elapsed() < Duration::from_secs(1), "a dead server was waited for");
+    assert!(began.elapsed() < Duration::from_secs(10), "a dead server was waited for without end");
     server.restart();
     // Two connections: which stands first is open.
     let (mut connected, mut missed) = (false, false);
@@ -401,7 +401,7 @@ async fn a_frozen_server_costs_one_timeout_and_its_thawed_writes_change_nothing(
     assert!(mirror.apply(&[write(MitraRow { online: false, ..row(1, 5) })]).await.is_err());
     assert!(mirror.apply(&[write(row(1, 3))]).await.is_err());
     assert!(mirror.beat(&[beat(1)]).await.is_err());
-    assert!(began.elapsed() < Duration::from_secs(3), "three commands of 300 ms took {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(30), "three commands of 1.5 s took {:?}", began.elapsed());
     // Steady asking must not hide that nothing is answered.
     let asking = async {
         loop {
