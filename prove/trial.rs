@@ -189,7 +189,7 @@ impl Trial {
         let late = Duration::from_secs_f64(meanwhile.ms(0.99) / 1e3);
         outcome.within("the slowest of a hundred pongs", late, stage.limit(self.pong_within));
         pings(&calm, &meanwhile, &mut outcome);
-        self.shown(&banned, condemned, &silent, began, &mut outcome);
+        self.shown(stage, &banned, condemned, &silent, began, &mut outcome);
         self.judged(stage, began, &mut outcome).await?;
         if self.nodes_stay {
             before.compare(stage, &mut outcome).await?;
@@ -283,6 +283,12 @@ impl Trial {
             late.ms(0.99),
             slowest.as_secs_f64() * 1e3,
         ));
+        if let (Detect::Mode(..), Some(detected)) = (self.detect, outcome.detect) {
+            let mut after = Distribution::new();
+            let noticed = injected + Duration::from_secs_f64(detected);
+            asked.iter().filter(|asked| asked.at >= noticed).for_each(|asked| after.record(asked.took));
+            outcome.note(format!("once it was noticed: p50 {:.1} ms, p99 {:.0} ms", after.ms(0.5), after.ms(0.99)));
+        }
         let empty = asked.iter().filter(|asked| asked.status == 200 && asked.total == Some(0) && !asked.stale).count();
         outcome.check(empty == 0, || format!("{empty} answers said that nobody is there"));
         let lying = asked.iter().filter(|asked| asked.status == 200 && asked.source.is_empty()).count();
@@ -339,6 +345,7 @@ impl Trial {
 
     fn shown(
         &self,
+        stage: &Stage,
         banned: &Suspect,
         condemned: Option<(Suspect, Instant)>,
         silent: &Suspect,
@@ -365,6 +372,12 @@ impl Trial {
         if let Some(limit) = self.silent_within {
             outcome.within("hiding a silent mitra", ghost, limit);
         }
+        // Nor too soon. It had last beaten before it was made silent, and is looked at a few times a second.
+        let heard = stage.mortal.seen().heard.map_or(Duration::ZERO, |at| began.saturating_duration_since(at));
+        let least = SUSPECT.saturating_sub(heard + Duration::from_millis(500));
+        outcome.check(ghost >= least, || {
+            format!("a silent mitra was hidden after {ghost:.1?}, {heard:.1?} after its last beat")
+        });
     }
 
     async fn judged(&self, stage: &Stage, began: Instant, outcome: &mut Outcome) -> Result<()> {

@@ -46,6 +46,8 @@ pub struct Shared {
     reached: Notify,
     /// When a wave reached each socket, nanoseconds since the beginning.
     arrivals: Box<[AtomicU64]>,
+    /// Frames of availability that each socket was sent.
+    frames: Box<[AtomicU64]>,
     latencies: [Mutex<Distribution>; SHARDS],
     failures: Mutex<(u64, Option<String>)>,
 }
@@ -60,6 +62,7 @@ impl Shared {
             awaited: AtomicU64::new(0),
             reached: Notify::new(),
             arrivals: (0..sockets).map(|_| AtomicU64::new(0)).collect(),
+            frames: (0..sockets).map(|_| AtomicU64::new(0)).collect(),
             latencies: std::array::from_fn(|_| Mutex::new(Distribution::new())),
             failures: Mutex::default(),
         })
@@ -96,6 +99,12 @@ impl Shared {
     /// When the wave reached each open socket.
     pub fn arrivals(&self) -> impl Iterator<Item = u64> {
         self.arrivals.iter().map(|at| at.load(Relaxed)).filter(|at| *at > 0)
+    }
+
+    /// Frames of availability since this was last asked: of all sockets, and of the one that was sent the most.
+    pub fn take_frames(&self) -> (u64, u64) {
+        let of_each = self.frames.iter().map(|frames| frames.swap(0, Relaxed));
+        of_each.fold((0, 0), |(all, most), frames| (all + frames, most.max(frames)))
     }
 
     fn reach(&self, slot: usize, now: u64) {
@@ -233,6 +242,7 @@ impl Life {
             }
             "availability" => {
                 let now = self.shared.now();
+                self.shared.frames[self.slot].fetch_add(1, Relaxed);
                 let said = any(text);
                 if said != self.any {
                     self.any = said;

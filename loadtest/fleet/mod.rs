@@ -88,6 +88,13 @@ impl Fleet {
                 };
                 self.flip(dial, rounds).await
             }
+            Order::Watch { seconds } => {
+                let began = Instant::now();
+                self.shared.take_frames();
+                sleep(Duration::from_secs_f64(seconds)).await;
+                let (done, most) = self.shared.take_frames();
+                Ok(Report { done, most, ..self.shared.report(began) })
+            }
             Order::Churn(churn) => self.churn(churn).await,
             Order::Ask(ask) => {
                 let token = ask.role.map(|role: Role| self.mint.token(subject(0), role)).transpose()?;

@@ -62,6 +62,10 @@ pub enum Order {
         subject: u64,
         rounds: usize,
     },
+    /// Frames of availability are counted for so long, socket by socket.
+    Watch {
+        seconds: f64,
+    },
     Churn(Churn),
     Ask(Ask),
     /// Every socket hangs up.
@@ -80,6 +84,8 @@ pub struct Report {
     pub first_failure: Option<String>,
     /// Sockets that are open now.
     pub open: u64,
+    /// Frames that came to the socket that was sent the most.
+    pub most: u64,
     /// Of each that was done.
     pub each: Distribution,
     /// Flips: from the `ack` to the last socket, per round.
@@ -96,6 +102,7 @@ impl Default for Report {
             failed: 0,
             first_failure: None,
             open: 0,
+            most: 0,
             each: Distribution::new(),
             last: Distribution::new(),
             whole: Distribution::new(),
@@ -111,6 +118,7 @@ impl Report {
         self.failed += other.failed;
         self.first_failure = self.first_failure.take().or(other.first_failure);
         self.open += other.open;
+        self.most = self.most.max(other.most);
         self.each.add(&other.each)?;
         self.last.add(&other.last)?;
         self.whole.add(&other.whole)

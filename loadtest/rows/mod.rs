@@ -1,6 +1,7 @@
 //! The rows of the table, a function each. `loadtest/README.md` says what each means.
 
 mod beacon;
+mod changes;
 mod churn;
 mod connects;
 mod counts;
@@ -24,6 +25,7 @@ pub const NAMES: &[(&str, &str)] = &[
     ("heartbeats", "Valkey round trips per heartbeat; CPU of beating mitras"),
     ("watchers", "CPU of idle watchers, beside pinged bare sockets"),
     ("push", "from a change to the last watcher, beside a bare broadcast"),
+    ("changes", "frames to each watcher while many mitras change at once"),
     ("connects", "connects a second, beside bare upgrades"),
     ("counts", "count of available and find-50, beside a walk over the fleet"),
     ("reseed", "reseed from Postgres; time to truth after FLUSHALL"),
@@ -50,6 +52,7 @@ pub async fn measure(name: &str, bench: &Bench) -> Result<Vec<Line>> {
         "nodes" => nodes::measure(bench).await,
         "sessions" => sessions::measure(bench).await,
         "million" => million::measure(bench).await,
+        "changes" => changes::measure(bench).await,
         "churn" => churn::measure(bench).await,
         "counts" => counts::measure(bench).await,
         "push" => push::measure(bench).await,
