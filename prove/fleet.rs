@@ -34,7 +34,7 @@ const PONG: Duration = Duration::from_millis(600);
 /// Longest wait for a socket.
 const DIAL: Duration = Duration::from_millis(1_500);
 /// As `reconnect_window_ms` says.
-const WINDOW: Duration = Duration::from_millis(500);
+const WINDOW: Duration = Duration::from_millis(333);
 
 /// What is known of one mitra.
 #[derive(Default)]

@@ -98,11 +98,16 @@ impl Door {
 
     /// The value of a metric, summed over its labels.
     pub async fn metric(&self, name: &str) -> Option<f64> {
+        self.metric_of(name, "").await
+    }
+
+    /// The same over those lines whose labels hold this.
+    pub async fn metric_of(&self, name: &str, label: &str) -> Option<f64> {
         let reply = self.get("/metrics").await;
         let text = reply.body.as_str()?;
         let of_metric = |line: &str| {
             let rest = line.strip_prefix(name)?;
-            (rest.starts_with(' ') || rest.starts_with('{'))
+            ((rest.starts_with(' ') || rest.starts_with('{')) && rest.contains(label))
                 .then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())
                 .flatten()
         };

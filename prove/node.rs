@@ -27,7 +27,7 @@ const CLOCK: &[(&str, &str)] = &[
     ("VALKEY_ONLINE_MIRROR_SWEEP_SECONDS", "15"),
     ("HADIR_CHANGE_FEED_SECONDS", "0.33"),
     ("HADIR_SWEEP_RELEASE_SECONDS", "40"),
-    ("HADIR_RECONNECT_WINDOW_MS", "500"),
+    ("HADIR_RECONNECT_WINDOW_MS", "333"),
     ("HADIR_LIMIT_STALLED_READER_SECONDS", "3"),
     ("DRAIN_SECONDS", "4"),
     // Everybody dials from this machine.

@@ -84,6 +84,8 @@ pub struct Trial {
     pub count_holds: bool,
     /// The slowest pong of a hundred.
     pub pong_within: Duration,
+    /// Every question is answered; of the nodes that are judged.
+    pub answers_hold: bool,
 }
 
 impl Trial {
@@ -106,6 +108,7 @@ impl Trial {
             steady: false,
             count_holds: true,
             pong_within: Duration::from_millis(150),
+            answers_hold: true,
         }
     }
 
@@ -289,6 +292,7 @@ impl Trial {
             asked.iter().filter(|asked| asked.at >= noticed).for_each(|asked| after.record(asked.took));
             outcome.note(format!("once it was noticed: p50 {:.1} ms, p99 {:.0} ms", after.ms(0.5), after.ms(0.99)));
         }
+        outcome.check(!self.answers_hold || failed == 0, || format!("{failed} of {} questions failed", asked.len()));
         let empty = asked.iter().filter(|asked| asked.status == 200 && asked.total == Some(0) && !asked.stale).count();
         outcome.check(empty == 0, || format!("{empty} answers said that nobody is there"));
         let lying = asked.iter().filter(|asked| asked.status == 200 && asked.source.is_empty()).count();
@@ -457,13 +461,15 @@ impl Used {
     }
 
     async fn compare(&self, stage: &Stage, outcome: &mut Outcome) -> Result<()> {
-        for (node, (descriptors, memory)) in stage.nodes.iter().zip(&self.0) {
-            let usage = node.usage()?;
-            let back = async || usage.descriptors().is_ok_and(|now| now <= descriptors + POOLED);
-            if until(Duration::from_secs(10), back).await.is_none() {
-                outcome.broken.push(format!("{} descriptors, {descriptors} before", usage.descriptors()?));
-            }
-            let now = usage.rss()?;
+        // Of both together: sockets may have moved from one to the other.
+        let before: u64 = self.0.iter().map(|(descriptors, _)| descriptors).sum();
+        let open = || stage.nodes.iter().map(|node| node.usage()?.descriptors()).sum::<Result<u64>>();
+        let back = async || open().is_ok_and(|now| now <= before + POOLED);
+        if until(Duration::from_secs(10), back).await.is_none() {
+            outcome.broken.push(format!("{} descriptors, {before} before", open()?));
+        }
+        for (node, (_, memory)) in stage.nodes.iter().zip(&self.0) {
+            let now = node.usage()?.rss()?;
             outcome.check(now <= memory + KEPT_BYTES, || format!("{now} bytes of memory, {memory} before"));
         }
         Ok(())

@@ -24,6 +24,7 @@ fn one_gone(row: &'static str, fault: &'static str, injected: &'static str) -> T
         answers: [None, Some(LIVE)],
         deactivated: Deactivated::At(1),
         sockets_stay: false,
+        answers_hold: false,
         // Questions to the one that is gone are not answered at all.
         answer_within: Duration::from_secs(6),
         ..Trial::of(row, fault, injected)
@@ -36,7 +37,12 @@ pub async fn killed(stage: &mut Stage) -> Result<Outcome> {
 }
 
 pub async fn frozen(stage: &mut Stage) -> Result<Outcome> {
-    one_gone("node-frozen", "a node frozen past the offline time, thawed", "`SIGSTOP`, `SIGCONT`")
+    let trial = Trial {
+        // A phone at the frozen node learns it when it has noticed, and dialled the other.
+        refused_within: Duration::from_secs(3),
+        ..one_gone("node-frozen", "a node frozen past the offline time, thawed", "`SIGSTOP`, `SIGCONT`")
+    };
+    trial
         .run(
             stage,
             async |stage| stage.nodes[0].signal(Signal::STOP),
@@ -51,6 +57,7 @@ pub async fn rolling(stage: &mut Stage) -> Result<Outcome> {
         detect: Detect::Nothing,
         sockets_stay: false,
         nodes_stay: false,
+        answers_hold: false,
         answer_within: Duration::from_secs(2),
         // While the one that is asked is down, nobody can be deactivated at it.
         ..Trial::of("rolling-restart", "both nodes restarted in turn", "`SIGTERM`, drained over 4 s, started again")
@@ -74,7 +81,8 @@ pub async fn rolling(stage: &mut Stage) -> Result<Outcome> {
     let lost = stage.journal.lost_since(began);
     let asked = lost.iter().filter(|why| why.ends_with("restart")).count();
     outcome.check(asked == lost.len(), || {
-        format!("{} of {} sockets ended without a word", lost.len() - asked, lost.len())
+        let others: Vec<&String> = lost.iter().filter(|why| !why.ends_with("restart")).take(3).collect();
+        format!("{} of {} sockets ended without a word: {others:?}", lost.len() - asked, lost.len())
     });
     let moments = stage.journal.moments_of_loss(began);
     let busiest = moments
@@ -142,6 +150,7 @@ pub async fn no_descriptors(stage: &mut Stage) -> Result<Outcome> {
     let trial = Trial {
         // Who asks with a new connection waits for it.
         answer_within: Duration::from_secs(6),
+        answers_hold: false,
         deactivated: Deactivated::At(1),
         refused_within: Duration::from_secs(1),
         ..Trial::of("descriptors", "a node without descriptors", "`prlimit --nofile`, then 50 who knock")

@@ -118,6 +118,10 @@ fn both_away(row: &'static str, fault: &'static str, injected: &'static str) -> 
         silent_within: Some(SUSPECT + Duration::from_secs(4)),
         // An answer of the store is waited for as long as its deadlines say.
         answer_within: Duration::from_secs(5),
+        // Nobody knows who is available.
+        answers_hold: false,
+        // Three of them are the nodes' to tell the store who was heard meanwhile.
+        truth_within: Duration::from_secs(8),
         ..Trial::of(row, fault, injected)
     }
 }

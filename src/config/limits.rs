@@ -231,10 +231,11 @@ impl LimitsConfig {
             None => NodeCap { sockets: possible, warning: None },
             Some(wanted) if wanted <= possible => NodeCap { sockets: wanted, warning: None },
             Some(wanted) => NodeCap {
-                sockets: wanted,
+                // Beyond the descriptors nobody could be answered, not even with 503.
+                sockets: possible,
                 warning: Some(format!(
                     "HADIR_LIMIT_SOCKETS_PER_NODE is {wanted}, but the limit of {descriptors} file descriptors allows about \
-                     {possible} sockets: raise the limit (`ulimit -n`, LimitNOFILE) or lower the setting"
+                     {possible} sockets, and so many are taken: raise the limit (`ulimit -n`, LimitNOFILE) or lower the setting"
                 )),
             },
         }

@@ -276,7 +276,7 @@ fn a_node_takes_what_its_descriptors_allow_and_warns_when_asked_for_more() {
     assert_eq!(limits(&[]).node_cap(100).sockets, 50, "a tiny limit still leaves half");
     let asked = limits(&[("HADIR_LIMIT_SOCKETS_PER_NODE", "30000")]);
     let cap = asked.node_cap(20_000);
-    assert_eq!(cap.sockets, 30_000);
+    assert_eq!(cap.sockets, 19_744);
     assert!(cap.warning.expect("a warning").contains("20000 file descriptors allows about 19744 sockets"));
 }
 

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{Overview, Presence, PresenceError};
 use crate::{
-    domain::{Counts, Mode, SessionStatus, SocketCounts, Source},
+    domain::{Counts, SessionStatus, SocketCounts, Source},
     hub::DashboardNews,
 };
 
@@ -103,7 +103,7 @@ impl Presence {
             nodes,
             as_of: Utc::now(),
             source,
-            stale: source == Source::Local || self.mode() == Mode::Stale,
+            stale: self.is_stale(source),
         })
     }
 
@@ -115,10 +115,9 @@ impl Presence {
             self.absorb(pulse);
             return Ok((counts, self.mirror.source()));
         }
-        match self.counts_in_store().await {
-            Ok(counts) => Ok((counts, self.store.source())),
-            // Nobody can be asked: what was last known, and said to be so.
-            Err(error) => self.last_counts.lock().map(|counts| (counts, Source::Local)).ok_or(error),
-        }
+        let counted = self.counts_in_store().await.map(|counts| (counts, self.store.source()));
+        // Nobody can be asked who is fresh: what was last known, and said to be so.
+        let last = self.last_counts.lock().map(|counts| (counts, Source::Local));
+        if self.store_is_settled() { counted.or_else(|error| last.ok_or(error)) } else { last.map_or(counted, Ok) }
     }
 }

@@ -1,4 +1,5 @@
-//! Whether this node may judge who is silent. Missing, empty, failed or late data is never evidence of absence.
+//! Whether this node may judge who is silent, and whether the store's heartbeats say who is fresh. Missing, empty, failed or
+//! late data is never evidence of absence.
 
 use std::{
     sync::{
@@ -17,15 +18,66 @@ const PACE: Duration = Duration::from_millis(500);
 /// Late by more than this, the node was frozen or starved: what it did not hear meanwhile says nothing.
 const LATE: Duration = Duration::from_secs(2);
 
+/// A store that was away is given this long before its heartbeats are believed: until then the nodes write what they heard
+/// meanwhile. As long as a write may take, and the pause between two tries.
+const SETTLE: Duration = Duration::from_secs(3);
+
 /// When this node last had reason to doubt itself, in the hub's ms.
 #[derive(Default)]
 pub(super) struct Evidence {
     store_failed_ms: AtomicU64,
     late_ms: AtomicU64,
     beat_ms: AtomicU64,
+    /// When the store was last not told of heartbeats, or could not be counted.
+    missed_ms: AtomicU64,
+    /// Since when it can be counted, without a break; 0 when it cannot.
+    counted_since_ms: AtomicU64,
+    /// Since when heartbeats go to the store at once; 0 while the mirror is live.
+    left_live_ms: AtomicU64,
 }
 
 impl Evidence {
+    /// Heartbeats could not be written to the store.
+    pub(super) fn store_missed_heartbeats(&self, now_ms: u64) {
+        self.missed_ms.fetch_max(now_ms, Relaxed);
+    }
+
+    /// The store was counted, or could not be.
+    pub(super) fn store_counted(&self, is_counted: bool, now_ms: u64) {
+        if is_counted {
+            let _unless_before = self.counted_since_ms.compare_exchange(0, now_ms, Relaxed, Relaxed);
+        } else {
+            self.counted_since_ms.store(0, Relaxed);
+            self.store_missed_heartbeats(now_ms);
+        }
+    }
+
+    /// Whether a seed may begin: the store is settled, or answers for long enough and will not be told (it is read-only, say).
+    fn store_may_seed(&self, cadence: Duration, now_ms: u64) -> bool {
+        let counted_since = self.counted_since_ms.load(Relaxed);
+        let answers = counted_since > 0 && now_ms.saturating_sub(counted_since) >= SETTLE.as_millis() as u64;
+        answers || self.store_is_settled(cadence, now_ms)
+    }
+
+    /// The mode is live, or is not.
+    pub(super) fn mode_changed(&self, is_live: bool, now_ms: u64) {
+        if is_live {
+            self.left_live_ms.store(0, Relaxed);
+        } else {
+            let _unless_before = self.left_live_ms.compare_exchange(0, now_ms, Relaxed, Relaxed);
+        }
+    }
+
+    /// Whether the store has had the time to be told who was heard while it was away. While the mirror is live it is told at
+    /// `cadence`; without it every node tells it at once.
+    fn store_is_settled(&self, cadence: Duration, now_ms: u64) -> bool {
+        let missed = self.missed_ms.load(Relaxed);
+        let passed = |since: u64, needed: Duration| now_ms.saturating_sub(since) >= needed.as_millis() as u64;
+        missed == 0
+            || passed(missed, cadence + SETTLE)
+            || (passed(missed, SETTLE) && passed(self.left_live_ms.load(Relaxed), SETTLE))
+    }
+
     /// The store did not answer.
     pub(super) fn store_failed(&self, now_ms: u64) {
         self.store_failed_ms.fetch_max(now_ms, Relaxed);
@@ -71,6 +123,16 @@ impl Presence {
         }
     }
 
+    /// Whether the store's heartbeats may be believed: it answers, and was told of those who were heard while it did not.
+    pub(super) fn store_is_settled(&self) -> bool {
+        self.evidence.store_is_settled(self.settings.heartbeat_mirror_interval, self.hub.now_ms())
+    }
+
+    /// Whether the store knows enough for a seed of the mirror.
+    pub(super) fn store_may_seed(&self) -> bool {
+        self.evidence.store_may_seed(self.settings.heartbeat_mirror_interval, self.hub.now_ms())
+    }
+
     /// Why this node may not judge who is silent, if so.
     pub(super) fn lacks_evidence(&self) -> Option<&'static str> {
         let now = self.hub.now_ms();
@@ -93,6 +155,38 @@ mod tests {
         evidence.store_failed(150);
         assert!(evidence.lacking(Some(200), 100, 249).is_some());
         assert_eq!(evidence.lacking(Some(200), 100, 250), None);
+    }
+
+    #[test]
+    fn a_store_that_was_away_is_believed_when_every_node_could_tell_it_what_it_missed() {
+        let (evidence, cadence) = (Evidence::default(), Duration::from_secs(60));
+        assert!(evidence.store_is_settled(cadence, 1), "it never failed");
+        evidence.store_missed_heartbeats(10_000);
+        evidence.mode_changed(false, 12_000);
+        assert!(!evidence.store_is_settled(cadence, 12_999), "it was away a moment ago");
+        assert!(!evidence.store_is_settled(cadence, 14_999), "heartbeats go to it for less than it takes");
+        assert!(evidence.store_is_settled(cadence, 15_000));
+        evidence.mode_changed(false, 20_000);
+        assert!(evidence.store_is_settled(cadence, 20_001), "one outage of the mirror, in several modes");
+        evidence.mode_changed(true, 30_000);
+        evidence.mode_changed(false, 40_000);
+        assert!(!evidence.store_is_settled(cadence, 40_001), "what it missed may not have been written yet");
+        evidence.mode_changed(true, 50_000);
+        evidence.mode_changed(false, 80_000);
+        assert!(evidence.store_is_settled(cadence, 80_001), "the sweep has written it long ago");
+    }
+
+    #[test]
+    fn a_store_that_answers_and_is_not_written_to_is_good_enough_for_a_seed() {
+        let (evidence, cadence) = (Evidence::default(), Duration::from_secs(60));
+        evidence.mode_changed(false, 1);
+        evidence.store_counted(false, 10_000);
+        evidence.store_counted(true, 11_000);
+        evidence.store_counted(true, 13_000);
+        evidence.store_missed_heartbeats(13_500);
+        assert!(!evidence.store_may_seed(cadence, 13_999));
+        assert!(evidence.store_may_seed(cadence, 14_000));
+        assert!(!evidence.store_is_settled(cadence, 14_000), "and what it says of freshness is not believed");
     }
 
     #[test]

@@ -130,6 +130,8 @@ impl Presence {
                         self.known.forget_older();
                     }
                     look = true;
+                    // They have no revisions to look back to, and the bell may be dead.
+                    rung.sign_ins = true;
                 }
             }
             again = match self.answer_bells(&mut rung.mitras).await {

@@ -147,6 +147,7 @@ impl Presence {
             match self.asked_store("record_heartbeats", answer) {
                 Ok(moved) => saved += moved,
                 Err(error) => {
+                    self.evidence.store_missed_heartbeats(self.hub.now_ms());
                     let tried = seats.split_off(seats.len().saturating_sub(BATCH));
                     let mut unsaved = self.unsaved.lock();
                     // Those that were not tried are still marked; of the others, who beat meanwhile is listed already.

@@ -47,7 +47,9 @@ impl Presence {
             let spell = self.gate.rebuilding();
             if seeding.as_ref().map(|(of, _)| *of) != spell {
                 let now = self.hub.now_ms();
-                seeding = spell.filter(|_| now >= next_seed).map(|spell| (spell, Box::pin(self.seed(spell)) as _));
+                // A seed takes from the store who was heard: not before it knows.
+                let may_seed = now >= next_seed && self.store_may_seed();
+                seeding = spell.filter(|_| may_seed).map(|spell| (spell, Box::pin(self.seed(spell)) as _));
             }
             if comparing.is_none() && self.gate.is_live() && self.reseed_is_wanted() {
                 comparing = Some(Box::pin(async { self.reseed().await.map(|_| ()) }));
@@ -148,14 +150,17 @@ impl Presence {
         }
     }
 
-    /// Counts in the store and pushes what it says; when the store is away too, the last known state, marked stale.
+    /// Counts in the store and pushes what it says; when the store is away too, or came back and was not yet told who was
+    /// heard meanwhile, the last known state, marked stale.
     async fn look_at_store(&self) {
-        match self.count_in_store().await {
-            Ok(counts) => {
+        let counted = self.count_in_store().await;
+        self.evidence.store_counted(counted.is_ok(), self.hub.now_ms());
+        match counted {
+            Ok(counts) if self.store_is_settled() => {
                 self.verdict(self.gate.store_answered());
                 self.gate.publish_own(&self.hub, counts.available, self.store.source(), chrono::Utc::now());
             }
-            Err(_) => {
+            _ => {
                 self.verdict(self.gate.store_failed());
                 if let Some(last) = self.hub.availability() {
                     let last = last.snapshot();

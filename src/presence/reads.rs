@@ -135,7 +135,13 @@ impl Presence {
 
     pub(super) fn answer<T>(&self, op: &'static str, value: T, source: Source) -> Answer<T> {
         self.metrics.read(op, source);
-        Answer { value, source, stale: self.mode() == Mode::Stale, as_of: Utc::now() }
+        Answer { value, source, stale: self.is_stale(source), as_of: Utc::now() }
+    }
+
+    /// Whether what this source says now may be older than it looks.
+    pub(super) fn is_stale(&self, source: Source) -> bool {
+        let is_store = source == self.store.source();
+        source == Source::Local || self.mode() == Mode::Stale || (is_store && !self.store_is_settled())
     }
 
     /// The last hour at 10 s, oldest first; empty while the mirror cannot be asked.

@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use super::{Presence, mode::Verdict};
 use crate::{
-    domain::{MitraId, MitraRow, StatusChange, StatusReason},
+    domain::{MitraId, MitraRow, Mode, StatusChange, StatusReason},
     mirror::{BATCH, MirrorError, Pulse, Write},
     telemetry::Outcome,
 };
@@ -112,6 +112,7 @@ impl Presence {
         if let Verdict::Changed(mode) = verdict {
             tracing::info!(mode = mode.as_str(), "mode changed");
             self.metrics.set_mode(mode);
+            self.evidence.mode_changed(mode == Mode::Live, self.hub.now_ms());
             self.keeper_wanted.notify_one();
             self.dashboard_wanted.notify_one();
         }

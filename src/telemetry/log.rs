@@ -6,6 +6,10 @@ use tracing_subscriber::{EnvFilter, fmt, util::SubscriberInitExt};
 
 use crate::config::{LogConfig, LogFormat};
 
+/// Libraries that would log what is sent, tokens and passwords included, in their finest levels. Last, so that it stands
+/// whatever was asked for.
+const NEVER_VERBOSE: &str = "tungstenite=info,tokio_tungstenite=info,fred=info,hyper=info,rustls=info";
+
 /// Logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("logging cannot be set up: {0}")]
@@ -14,7 +18,8 @@ pub struct LogSetupError(String);
 /// Sets up logging for this process; call once, before anything logs. Standard output stays free for what people ask
 /// for (addresses, tokens).
 pub fn init(config: &LogConfig) -> Result<(), LogSetupError> {
-    let filter = EnvFilter::try_new(&config.filter).map_err(|error| LogSetupError(error.to_string()))?;
+    let filter = format!("{},{NEVER_VERBOSE}", config.filter);
+    let filter = EnvFilter::try_new(filter).map_err(|error| LogSetupError(error.to_string()))?;
     let on_terminal = io::stderr().is_terminal();
     let lines = fmt().with_env_filter(filter).with_writer(io::stderr);
     let set = match config.format.unwrap_or(if on_terminal { LogFormat::Human } else { LogFormat::Json }) {

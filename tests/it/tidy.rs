@@ -172,6 +172,8 @@ fn files_are_short_and_say_what_they_are() {
         .into_iter()
         .chain(files("tests", "rs"))
         .chain(files("loadtest", "rs"))
+        .chain(files("prove", "rs"))
+        .chain(files("kit", "rs"))
         .chain(files("src", "lua"))
     {
         let lines = text.lines().count();
@@ -191,7 +193,7 @@ fn files_are_short_and_say_what_they_are() {
 fn nothing_is_left_to_be_done_in_a_comment() {
     let markers = ["TO".to_owned() + "DO", "FIX".to_owned() + "ME", "XX".to_owned() + "X"];
     let mut wrong = Vec::new();
-    for (name, text) in ["src", "tests", "loadtest", "migrations", "web"].iter().flat_map(|folder| {
+    for (name, text) in ["src", "tests", "loadtest", "prove", "kit", "migrations", "web"].iter().flat_map(|folder| {
         ["rs", "lua", "sql", "js"].iter().flat_map(|ending| files(folder, ending)).collect::<Vec<_>>()
     }) {
         if name.contains("/vendor/") || name.contains("node_modules") {

@@ -15,6 +15,9 @@ const FACTS = [
   ['Fence', (facts) => `${facts.fence.generation}·${facts.fence.revision}`],
 ];
 
+// The one that was asked for last: a slow answer about another must not fill its dialog.
+let newest;
+
 /** Opens the dialog for one mitra. */
 export async function explain(rest, id, name) {
   const body = el('explanation-body');
@@ -26,12 +29,15 @@ export async function explain(rest, id, name) {
 
 async function tell(rest, id) {
   const body = el('explanation-body');
+  newest = id;
+  let told;
   try {
     const answer = await rest.get(`internal/mitras/${id}`);
-    body.replaceChildren(...parts(answer), admin(rest, answer));
+    told = [...parts(answer), admin(rest, answer)];
   } catch (error) {
-    body.replaceChildren(make('p', { class: 'wrong', text: error.message }));
+    told = [make('p', { class: 'wrong', text: error.message })];
   }
+  if (newest === id) body.replaceChildren(...told);
 }
 
 /** What an operator may decide: whether this mitra takes part at all. A deactivation wants a reason, and so a second look. */
