@@ -14,6 +14,9 @@ use super::{
 /// In a cluster every key carries the same hash tag, so that scripts find all their keys in one slot.
 const CLUSTER_PREFIX: &str = "{hadir}:";
 
+/// In a URL with Sentinels: the name under which they watch the primary.
+const SENTINEL_SERVICE: &str = "sentinelServiceName";
+
 const VALKEY_URL: Setting<ValkeyUrl> = Setting::new(
     "VALKEY_URL",
     valkey_url,
@@ -159,6 +162,9 @@ fn valkey_url(text: &str) -> Result<ValkeyUrl, String> {
     };
     if url.host_str().is_none_or(str::is_empty) {
         return Err("names no host: write valkey://host:6379".to_owned());
+    }
+    if topology == Topology::Sentinel && !url.query_pairs().any(|(name, _)| name == SENTINEL_SERVICE) {
+        return Err(format!("does not say what the Sentinels call the primary: end it with ?{SENTINEL_SERVICE}=mymaster"));
     }
     let database = match url.path().trim_start_matches('/') {
         "" => 0,
