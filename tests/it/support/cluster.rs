@@ -14,6 +14,8 @@ const NODE_TIMEOUT_MS: &str = "3500";
 pub struct ValkeyCluster {
     /// First the primaries, then a replica of each, in the same order.
     servers: Vec<Server>,
+    /// Which one [`Self::lose_another`] ended.
+    lost: Option<usize>,
 }
 
 impl ValkeyCluster {
@@ -40,7 +42,7 @@ impl ValkeyCluster {
                 raw.ask(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
             }
         }
-        let cluster = Self { servers };
+        let cluster = Self { servers, lost: None };
         cluster.everywhere("all have met", |server| known(server, "@").len() == PRIMARIES * 2).await;
         for (index, replica) in cluster.servers.iter().enumerate().skip(PRIMARIES) {
             let primary = cluster.servers[index - PRIMARIES].raw().ask(&["CLUSTER", "MYID"]).text().expect("an id");
@@ -56,10 +58,9 @@ impl ValkeyCluster {
         cluster
     }
 
-    /// What nodes are told: one server only, and not the one of these keys.
+    /// What nodes are told: the primary of these keys alone, which is the one that will be lost.
     pub fn url(&self, prefix: &str) -> String {
-        let other = (self.place(prefix) + 1) % PRIMARIES;
-        format!("valkey-cluster://{}", self.servers[other].address())
+        format!("valkey-cluster://{}", self.servers[self.place(prefix)].address())
     }
 
     /// The primary of the keys with this prefix.
@@ -85,6 +86,33 @@ impl ValkeyCluster {
             let heir = self.heir(prefix);
             let well = self.others(prefix).chain([heir]).all(is_well);
             (well && heir.says("replication", "role:master")).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the old primary of these keys, alive again, follows the new one.
+    pub async fn follows(&mut self, prefix: &str) {
+        let old = self.owner(prefix);
+        eventually("the old primary follows", async || {
+            old.says("replication", "master_link_status:up").then_some(())
+        })
+        .await;
+    }
+
+    /// `kill -9` for the primary of other slots.
+    pub fn lose_another(&mut self, prefix: &str) {
+        let other = (self.place(prefix) + 1) % PRIMARIES;
+        self.servers[other].kill();
+        self.lost = Some(other);
+    }
+
+    /// Waits until the replica of the one that was lost is a primary, and all agree.
+    pub async fn well_again(&self) {
+        let lost = self.lost.expect("one is lost");
+        eventually("the cluster is well again", async || {
+            let heir = &self.servers[lost + PRIMARIES];
+            let living = self.servers.iter().enumerate().filter(|(index, _)| *index != lost);
+            (heir.says("replication", "role:master") && living.map(|(_, server)| server).all(is_well)).then_some(())
         })
         .await;
     }

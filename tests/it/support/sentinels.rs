@@ -63,6 +63,14 @@ impl Sentinels {
         })
         .await;
     }
+
+    /// Waits until the old primary, alive again, follows the new one.
+    pub async fn follows(&self) {
+        eventually("the old primary follows", async || {
+            self.primary.says("replication", "master_link_status:up").then_some(())
+        })
+        .await;
+    }
 }
 
 fn sentinel(primary: u16) -> Server {

@@ -33,6 +33,42 @@ async fn a_fleet_outlives_the_primary_of_its_slot() {
     stage.nobody_was_harmed().await;
 }
 
+/// As by a kernel that hangs: connections stand and nothing is answered. When it thaws it takes itself for the primary.
+#[tokio::test]
+async fn a_frozen_primary_of_the_slot_is_left_and_harms_nobody_when_it_thaws() {
+    let mut valkey = ValkeyCluster::start().await;
+    let mut stage = Stage::set(World::with_valkey_at(valkey.url(PREFIX)).await, PREFIX).await;
+    stage.is_in_order(valkey.owner(PREFIX)).await;
+
+    valkey.owner(PREFIX).freeze();
+    stage.staff_deactivates_one().await;
+    valkey.promoted(PREFIX).await;
+    stage.is_in_order(valkey.heir(PREFIX)).await;
+    valkey.owner(PREFIX).thaw();
+
+    stage.news_cross().await;
+    valkey.follows(PREFIX).await;
+    stage.only_the_silent_are_swept().await;
+    stage.is_in_order(valkey.heir(PREFIX)).await;
+    stage.nobody_was_harmed().await;
+}
+
+#[tokio::test]
+async fn a_fleet_outlives_a_primary_that_holds_none_of_its_keys() {
+    let mut valkey = ValkeyCluster::start().await;
+    let mut stage = Stage::set(World::with_valkey_at(valkey.url(PREFIX)).await, PREFIX).await;
+    stage.is_in_order(valkey.owner(PREFIX)).await;
+
+    valkey.lose_another(PREFIX);
+    stage.staff_deactivates_one().await;
+    valkey.well_again().await;
+
+    stage.is_in_order(valkey.owner(PREFIX)).await;
+    stage.news_cross().await;
+    stage.only_the_silent_are_swept().await;
+    stage.nobody_was_harmed().await;
+}
+
 /// A program with a plain SUBSCRIBE on a server that holds none of the keys.
 async fn other_programs_hear_the_news_anywhere(valkey: &ValkeyCluster, stage: &Stage) {
     let mut listening: Vec<Raw> = valkey.others(PREFIX).map(|server| server.raw()).collect();

@@ -26,3 +26,24 @@ async fn a_fleet_outlives_a_primary_that_sentinels_replace() {
     stage.is_in_order(&valkey.replica).await;
     stage.nobody_was_harmed().await;
 }
+
+/// As by a kernel that hangs: connections stand and nothing is answered. When it thaws it takes itself for the primary,
+/// until the Sentinels tell it otherwise.
+#[tokio::test]
+async fn a_frozen_primary_is_left_and_harms_nobody_when_it_thaws() {
+    let valkey = Sentinels::start().await;
+    let mut stage = Stage::set(World::with_valkey_at(valkey.url()).await, "").await;
+    stage.is_in_order(&valkey.primary).await;
+
+    valkey.primary.freeze();
+    stage.staff_deactivates_one().await;
+    valkey.promoted().await;
+    stage.is_in_order(&valkey.replica).await;
+    valkey.primary.thaw();
+
+    stage.news_cross().await;
+    valkey.follows().await;
+    stage.only_the_silent_are_swept().await;
+    stage.is_in_order(&valkey.replica).await;
+    stage.nobody_was_harmed().await;
+}
