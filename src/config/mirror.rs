@@ -20,7 +20,7 @@ const SENTINEL_SERVICE: &str = "sentinelServiceName";
 const VALKEY_URL: Setting<ValkeyUrl> = Setting::new(
     "VALKEY_URL",
     valkey_url,
-    "Valkey or Redis: `valkey://`, `redis://`, `rediss://` (TLS), `valkey-sentinel://`, `redis-sentinel://`, `valkey-cluster://`, `redis-cluster://`. Needs DATABASE_URL.",
+    "Valkey or Redis: `valkey://`, `redis://`, `rediss://` (TLS), `valkey-sentinel://`, `redis-sentinel://` (with `?sentinelServiceName=…`, and `sentinelPassword=…` where the Sentinels have one of their own), `valkey-cluster://`, `redis-cluster://`. Further Sentinels or nodes: `node=host:port`. Needs DATABASE_URL.",
 )
 .unset("in-process mirror, one node only")
 .secret_url();
@@ -164,7 +164,9 @@ fn valkey_url(text: &str) -> Result<ValkeyUrl, String> {
         return Err("names no host: write valkey://host:6379".to_owned());
     }
     if topology == Topology::Sentinel && !url.query_pairs().any(|(name, _)| name == SENTINEL_SERVICE) {
-        return Err(format!("does not say what the Sentinels call the primary: end it with ?{SENTINEL_SERVICE}=mymaster"));
+        return Err(format!(
+            "does not say what the Sentinels call the primary: end it with ?{SENTINEL_SERVICE}=mymaster"
+        ));
     }
     let database = match url.path().trim_start_matches('/') {
         "" => 0,

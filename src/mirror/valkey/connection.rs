@@ -243,5 +243,11 @@ mod tests {
         let masked = connection.judge::<()>("tick", Err(error)).expect_err("an error stays one").to_string();
         assert!(!masked.contains("hunter2"), "{masked}");
         assert!(masked.contains("***"), "{masked}");
+
+        let url = "valkey-sentinel://:hunter2@localhost?sentinelServiceName=x&sentinelPassword=swordfish";
+        let sentinels = Connection::new(url, Duration::from_millis(300), Duration::from_secs(1)).expect("usable");
+        let error = Error::new(fred::error::ErrorKind::Sentinel, "unknown command 'AUTH' 'swordfish' 'hunter2'");
+        let masked = sentinels.judge::<()>("tick", Err(error)).expect_err("an error stays one").to_string();
+        assert!(!masked.contains("swordfish") && !masked.contains("hunter2"), "{masked}");
     }
 }

@@ -50,8 +50,8 @@ impl ValkeyCluster {
         }
         cluster
             .everywhere("the cluster is well", |server| {
-                let in_step = server.says("replication", "role:master")
-                    || server.says("replication", "master_link_status:up");
+                let in_step =
+                    server.says("replication", "role:master") || server.says("replication", "master_link_status:up");
                 in_step && is_well(server) && known(server, "slave").len() == PRIMARIES
             })
             .await;
@@ -93,10 +93,8 @@ impl ValkeyCluster {
     /// Waits until the old primary of these keys, alive again, follows the new one.
     pub async fn follows(&mut self, prefix: &str) {
         let old = self.owner(prefix);
-        eventually("the old primary follows", async || {
-            old.says("replication", "master_link_status:up").then_some(())
-        })
-        .await;
+        eventually("the old primary follows", async || old.says("replication", "master_link_status:up").then_some(()))
+            .await;
     }
 
     /// `kill -9` for the primary of other slots.

@@ -42,7 +42,8 @@ impl Server {
     pub fn start_with(password: Option<&'static str>, more: impl Fn(u16) -> Vec<String>) -> Self {
         Self::launch(password, |port, folder| {
             let port_text = port.to_string();
-            let plain = ["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder];
+            let plain =
+                ["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder];
             let mut arguments: Vec<String> = plain.map(str::to_owned).into();
             if let Some(password) = password {
                 // The same for those who replicate.

@@ -53,6 +53,24 @@ async fn a_frozen_primary_of_the_slot_is_left_and_harms_nobody_when_it_thaws() {
     stage.nobody_was_harmed().await;
 }
 
+/// Nothing is lost and no connection breaks: the old primary says where the slot has moved to.
+#[tokio::test]
+async fn nodes_follow_a_planned_failover() {
+    let mut valkey = ValkeyCluster::start().await;
+    let mut stage = Stage::set(World::with_valkey_at(valkey.url(PREFIX)).await, PREFIX).await;
+    stage.is_in_order(valkey.owner(PREFIX)).await;
+
+    valkey.heir(PREFIX).raw().ask(&["CLUSTER", "FAILOVER"]);
+    stage.staff_deactivates_one().await;
+    valkey.promoted(PREFIX).await;
+    valkey.follows(PREFIX).await;
+
+    stage.is_in_order(valkey.heir(PREFIX)).await;
+    stage.news_cross().await;
+    stage.only_the_silent_are_swept().await;
+    stage.nobody_was_harmed().await;
+}
+
 #[tokio::test]
 async fn a_fleet_outlives_a_primary_that_holds_none_of_its_keys() {
     let mut valkey = ValkeyCluster::start().await;

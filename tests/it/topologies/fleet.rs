@@ -66,7 +66,8 @@ impl App {
                     tokio::time::sleep(BEAT).await;
                 }
             };
-            let reading = async { while from.next().await.is_some_and(|frame| frame.is_ok_and(|it| !it.is_close())) {} };
+            let reading =
+                async { while from.next().await.is_some_and(|frame| frame.is_ok_and(|it| !it.is_close())) {} };
             tokio::select! {
                 () = beating => {}
                 () = reading => {}
