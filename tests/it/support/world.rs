@@ -102,6 +102,15 @@ impl World {
 
     /// A node, or why it does not start.
     pub async fn try_node_with(&self, settings: &[(&str, &str)]) -> anyhow::Result<Node> {
+        self.start(settings, true).await
+    }
+
+    /// A node on the same Postgres that knows of no Valkey, or why it does not start.
+    pub async fn lonely_node(&self) -> anyhow::Result<Node> {
+        self.start(&[], false).await
+    }
+
+    async fn start(&self, settings: &[(&str, &str)], with_valkey: bool) -> anyhow::Result<Node> {
         let mut all: Vec<(String, String)> = [
             ("HADIR_PUBLIC_ADDR", "127.0.0.1:0"),
             ("HADIR_INTERNAL_ADDR", "127.0.0.1:0"),
@@ -135,7 +144,9 @@ impl World {
             all.push(("DATABASE_URL".into(), through(&cluster.database_url, &store)));
             all.push(("HADIR_DB_SCHEMA".into(), cluster.schema.clone()));
             all.push(("HADIR_MIGRATE".into(), "false".into()));
-            all.push(("VALKEY_URL".into(), valkey_url));
+            if with_valkey {
+                all.push(("VALKEY_URL".into(), valkey_url));
+            }
             all.extend(cluster.settings.iter().cloned());
             proxies = Some(Proxies { store, mirror });
         }
