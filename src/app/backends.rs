@@ -15,8 +15,8 @@ use crate::{
     },
     store::{
         Store, StoreError,
-        postgres::{self, PostgresSettings, PostgresStore, SingleNode},
-        sqlite::{SqliteSettings, SqliteStore},
+        postgres::{self, NodeLock, PostgresSettings, PostgresStore},
+        sqlite::{self, SqliteSettings, SqliteStore},
     },
 };
 
@@ -27,28 +27,31 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct Backends {
     pub(super) store: Arc<dyn Store>,
     pub(super) mirror: Arc<dyn Mirror>,
-    /// Held while this node is the only one, having no shared mirror.
-    pub(super) single_node: Option<SingleNode>,
+    /// Held as long as this node lives, that one without a shared mirror is alone. SQLite has its own.
+    pub(super) node_lock: Option<NodeLock>,
 }
 
 /// Opens the stores. Valkey may be away; a Postgres that is away is waited for.
 pub(super) async fn open(config: &Config, lifecycle: &Lifecycle) -> Result<Backends> {
-    let mut single_node = None;
+    let mut node_lock = None;
     let store: Arc<dyn Store> = match &config.store.database {
-        Database::Sqlite { path } => Arc::new(SqliteStore::open(sqlite(config, path)).await?),
+        Database::Sqlite { path } => Arc::new(SqliteStore::open(sqlite_settings(config, path)).await?),
         Database::Postgres { url, schema } => {
             let settings = postgres_settings(config, url.expose(), schema);
             if config.store.migrate {
                 patiently(|| postgres::migrate(&settings, false)).await?;
+            } else {
+                schema_is_there(&settings).await?;
             }
-            if config.mirror.valkey.is_none() {
-                single_node = Some(patiently(|| SingleNode::take(&settings)).await?);
-            }
+            node_lock = Some(match config.mirror.valkey {
+                None => patiently(|| NodeLock::alone(&settings)).await?,
+                Some(_) => patiently(|| NodeLock::together(&settings)).await?,
+            });
             Arc::new(PostgresStore::connect(settings)?)
         }
     };
     let mirror = mirror(config, lifecycle).await?;
-    Ok(Backends { store, mirror, single_node })
+    Ok(Backends { store, mirror, node_lock })
 }
 
 /// Keeps trying while Postgres is away; any other failure ends the start.
@@ -64,18 +67,47 @@ async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(attempt: impl F
     }
 }
 
-/// Looks at the stores without changing them and without patience.
-pub(super) async fn look(config: &Config, lifecycle: &Lifecycle) -> Result<(Arc<dyn Store>, Arc<dyn Mirror>)> {
-    let store: Arc<dyn Store> = match &config.store.database {
-        Database::Sqlite { path } => Arc::new(SqliteStore::open(sqlite(config, path)).await?),
-        Database::Postgres { url, schema } => {
-            Arc::new(PostgresStore::connect(postgres_settings(config, url.expose(), schema))?)
+/// Waits until somebody has migrated the schema that this node was told not to touch.
+async fn schema_is_there(settings: &PostgresSettings) -> Result<(), StoreError> {
+    let mut told = false;
+    while let Some(what) = patiently(|| postgres::awaits_migration(settings)).await? {
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!(
+                "HADIR_MIGRATE is false and {what}; this node waits, and goes on by itself when that is done"
+            );
         }
-    };
-    Ok((store, mirror(config, lifecycle).await?))
+        sleep(PATIENCE).await;
+    }
+    Ok(())
 }
 
-async fn mirror(config: &Config, lifecycle: &Lifecycle) -> Result<Arc<dyn Mirror>> {
+/// Looks at the store without changing it and without patience.
+///
+/// # Errors
+/// What is wrong with it, and what to do.
+pub(super) async fn look_at_store(config: &Config) -> Result<String, String> {
+    match &config.store.database {
+        Database::Sqlite { path } => Ok(format!("sqlite, {}", sqlite::look(path)?)),
+        Database::Postgres { url, schema } => {
+            let settings = postgres_settings(config, url.expose(), schema);
+            let store = PostgresStore::connect(settings.clone()).map_err(|error| error.to_string())?;
+            let found = async {
+                store.ping().await?;
+                postgres::awaits_migration(&settings).await
+            }
+            .await;
+            store.close().await;
+            match found {
+                Ok(None) => Ok("postgres, writable".to_owned()),
+                Ok(Some(_)) if config.store.migrate => Ok("postgres, writable, to be migrated at start".to_owned()),
+                Ok(Some(what)) => Err(format!("HADIR_MIGRATE is false and {what}")),
+                Err(error) => Err(format!("{error}; see that it runs and that DATABASE_URL is right")),
+            }
+        }
+    }
+}
+
+pub(super) async fn mirror(config: &Config, lifecycle: &Lifecycle) -> Result<Arc<dyn Mirror>> {
     let settings = MirrorSettings {
         suspect_after: config.timing.suspect_after,
         snapshot_ttl: config.timing.snapshot_ttl,
@@ -98,7 +130,7 @@ pub(super) async fn migrate(config: &Config, new_generation: bool) -> Result<Str
     let (what, generation) = match &config.store.database {
         Database::Sqlite { path } => {
             // Opening applies migrations.
-            let store = SqliteStore::open(sqlite(config, path)).await?;
+            let store = SqliteStore::open(sqlite_settings(config, path)).await?;
             let generation = if new_generation { Some(store.new_generation().await?) } else { None };
             store.close().await;
             (path.display().to_string(), generation)
@@ -113,7 +145,7 @@ pub(super) async fn migrate(config: &Config, new_generation: bool) -> Result<Str
     Ok(format!("{what} is up to date{generation}"))
 }
 
-fn sqlite(config: &Config, path: &Path) -> SqliteSettings {
+fn sqlite_settings(config: &Config, path: &Path) -> SqliteSettings {
     SqliteSettings {
         path: path.to_owned(),
         default_max_sessions: config.store.default_max_sessions,

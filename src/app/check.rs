@@ -1,4 +1,4 @@
-//! Looking at everything that `serve` needs from outside.
+//! Looking at everything that `serve` needs from outside, changing nothing.
 
 use super::backends;
 use crate::{config::Config, lifecycle::Lifecycle};
@@ -16,13 +16,10 @@ pub struct CheckLine {
 pub async fn check(config: &Config) -> Vec<CheckLine> {
     let line = |name: &str, result| CheckLine { name: name.to_owned(), result };
     let lifecycle = Lifecycle::default();
-    let (store, mirror) = match backends::look(config, &lifecycle).await {
-        Ok(parts) => parts,
-        Err(error) => return vec![line("stores", Err(format!("{error:#}")))],
-    };
-    let store_line = match store.ping().await {
-        Ok(()) => Ok(format!("{}, writable", store.source().as_str())),
-        Err(error) => Err(format!("{error}; see that it runs and that DATABASE_URL is right")),
+    let store_line = backends::look_at_store(config).await;
+    let mirror = match backends::mirror(config, &lifecycle).await {
+        Ok(mirror) => mirror,
+        Err(error) => return vec![line("store", store_line), line("mirror", Err(format!("{error:#}")))],
     };
     let mirror_line = match mirror.tick().await {
         Ok(pulse) => Ok(match pulse.epoch {
@@ -32,6 +29,5 @@ pub async fn check(config: &Config) -> Vec<CheckLine> {
         Err(error) => Err(format!("{error}; see that Valkey runs and that VALKEY_URL is right")),
     };
     mirror.close().await;
-    store.close().await;
     vec![line("store", store_line), line("mirror", mirror_line)]
 }

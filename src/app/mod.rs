@@ -82,8 +82,8 @@ impl Server {
         let internal = Arc::new(listen(internal)?);
         let waiting = Lifecycle::default();
         waiting.spawn(accept(Arc::clone(&internal), api::waiting_room(), limits, waiting.clone(), ended(&waiting)));
-        let Backends { store, mirror, single_node } = backends::open(&config, &lifecycle).await?;
-        if let Some(lock) = single_node {
+        let Backends { store, mirror, node_lock } = backends::open(&config, &lifecycle).await?;
+        if let Some(lock) = node_lock {
             let node = lifecycle.clone();
             lifecycle.spawn_until_stop(async move { node.give_up(lock.keep().await) });
         }

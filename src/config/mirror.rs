@@ -14,10 +14,13 @@ use super::{
 /// In a cluster every key carries the same hash tag, so that scripts find all their keys in one slot.
 const CLUSTER_PREFIX: &str = "{hadir}:";
 
+/// In a URL with Sentinels: the name under which they watch the primary.
+const SENTINEL_SERVICE: &str = "sentinelServiceName";
+
 const VALKEY_URL: Setting<ValkeyUrl> = Setting::new(
     "VALKEY_URL",
     valkey_url,
-    "Valkey or Redis: `valkey://`, `redis://`, `rediss://` (TLS), `valkey-sentinel://`, `redis-sentinel://`, `valkey-cluster://`, `redis-cluster://`. Needs DATABASE_URL.",
+    "Valkey or Redis: `valkey://`, `redis://`, `rediss://` (TLS), `valkey-sentinel://`, `redis-sentinel://` (with `?sentinelServiceName=…`, and `sentinelPassword=…` where the Sentinels have one of their own), `valkey-cluster://`, `redis-cluster://`. Further Sentinels or nodes: `node=host:port`. Needs DATABASE_URL.",
 )
 .unset("in-process mirror, one node only")
 .secret_url();
@@ -159,6 +162,11 @@ fn valkey_url(text: &str) -> Result<ValkeyUrl, String> {
     };
     if url.host_str().is_none_or(str::is_empty) {
         return Err("names no host: write valkey://host:6379".to_owned());
+    }
+    if topology == Topology::Sentinel && !url.query_pairs().any(|(name, _)| name == SENTINEL_SERVICE) {
+        return Err(format!(
+            "does not say what the Sentinels call the primary: end it with ?{SENTINEL_SERVICE}=mymaster"
+        ));
     }
     let database = match url.path().trim_start_matches('/') {
         "" => 0,

@@ -26,7 +26,7 @@ const DB_SCHEMA: Setting<String> =
 const MIGRATE: Setting<bool> = Setting::new(
     "HADIR_MIGRATE",
     parse::truth,
-    "Whether `serve` applies migrations at start; with false, run `hadir migrate` first.",
+    "Whether `serve` applies migrations at start; with false a node waits until somebody has run `hadir migrate`.",
 )
 .default("true");
 const POOL_SIZE: Setting<u32> = Setting::new(

@@ -158,6 +158,7 @@ fn contradictions_are_refused() {
         (&[shared[0], shared[1], ("VALKEY_URL", "http://a")], "a scheme that is not one of Valkey's"),
         (&[shared[0], shared[1], ("VALKEY_URL", "redis://a/x")], "not a database number"),
         (&[shared[0], shared[1], ("VALKEY_URL", "valkey-cluster://a:7000/1")], "only database 0"),
+        (&[shared[0], shared[1], ("VALKEY_URL", "valkey-sentinel://a:26379/0")], "?sentinelServiceName=mymaster"),
         (
             &[shared[0], shared[1], ("VALKEY_URL", "valkey-cluster://a:7000"), ("VALKEY_KEY_PREFIX", "x:")],
             "without a hash tag",

@@ -228,7 +228,8 @@ pub trait Mirror: Send + Sync + 'static {
     /// Removes every trace of ids that the store no longer has, unless their fence is newer than `seen`.
     async fn forget(&self, ids: &[(MitraId, Fence)]) -> Result<u64, MirrorError>;
 
-    /// Declares the mirror seeded: sets the epoch if there is none, and returns the one in force.
+    /// Declares the mirror seeded: sets the epoch if there is none, or if another server than this one began it, and
+    /// returns the one in force.
     async fn open_epoch(&self) -> Result<Arc<str>, MirrorError>;
 
     /// Tells every node, this one included.

@@ -17,9 +17,12 @@ pub enum PresenceError {
     /// No session has this id.
     #[error("no session has this id")]
     UnknownSession,
-    /// The session's status does not allow it, or its id is another customer's.
+    /// The session's status does not allow it.
     #[error("{0}, and this is not done in that state")]
     WrongState(WrongState),
+    /// A session of another customer has this id.
+    #[error("a session of another customer has this id; choose another one, or leave it out")]
+    SessionIdTaken,
     /// The mitra has as many sessions as it may have.
     #[error("this mitra has no room for another session")]
     CapacityExceeded,
@@ -42,7 +45,7 @@ impl PresenceError {
             Self::Deactivated => ErrorCode::Deactivated,
             Self::Revoked => ErrorCode::Revoked,
             Self::UnknownSession => ErrorCode::UnknownSession,
-            Self::WrongState(_) => ErrorCode::WrongState,
+            Self::WrongState(_) | Self::SessionIdTaken => ErrorCode::WrongState,
             Self::CapacityExceeded => ErrorCode::CapacityExceeded,
             Self::NotAvailable => ErrorCode::NotAvailable,
             Self::Invalid(_) => ErrorCode::BadRequest,
@@ -58,6 +61,7 @@ impl From<StoreError> for PresenceError {
             StoreError::Deactivated(_) => Self::Deactivated,
             StoreError::UnknownSession(_) => Self::UnknownSession,
             StoreError::WrongState(state) => Self::WrongState(state),
+            StoreError::SessionIdTaken(_) => Self::SessionIdTaken,
             StoreError::CapacityExceeded(_) => Self::CapacityExceeded,
             StoreError::NotAvailable(_) => Self::NotAvailable,
             StoreError::Invalid(text) => Self::Invalid(text),

@@ -33,9 +33,12 @@ pub enum StoreError {
     /// No session has this id.
     #[error("no session has the id {0}")]
     UnknownSession(SessionId),
-    /// The session's status does not allow it, or its id is taken by another customer's.
+    /// The session's status does not allow it.
     #[error(transparent)]
     WrongState(#[from] WrongState),
+    /// A session of another customer has this id.
+    #[error("the id {0} is taken by a session of another customer")]
+    SessionIdTaken(SessionId),
     /// The mitra has as many sessions as it may have.
     #[error("mitra {0} has no room for another session")]
     CapacityExceeded(MitraId),
@@ -232,7 +235,7 @@ pub trait Store: Send + Sync + 'static {
     async fn invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError>;
 
     /// A session in `searching`, and whether this call created it. A missing customer is created. The same id again gives the
-    /// session as it is now; with another customer it is [`StoreError::WrongState`]. Without an id one is chosen.
+    /// session as it is now; with another customer it is [`StoreError::SessionIdTaken`]. Without an id one is chosen.
     async fn create_session(
         &self,
         id: Option<SessionId>,

@@ -14,3 +14,4 @@ mod sessions;
 mod start;
 mod support;
 mod tidy;
+mod topologies;

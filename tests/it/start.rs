@@ -3,17 +3,18 @@
 use std::{
     io::{BufRead, BufReader, Read},
     net::TcpListener,
+    path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
 };
 
-use hadir::store::postgres::SingleNode;
+use hadir::store::postgres::NodeLock;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
     contract::store::settings,
-    support::{PATIENCE, eventually, postgres, valkey::free_port, world::SECRET},
+    support::{Backend, PATIENCE, World, eventually, postgres, valkey::free_port, world::SECRET},
 };
 
 fn hadir(folder: &TempDir) -> Command {
@@ -200,11 +201,74 @@ async fn a_lonely_node_whose_place_was_taken_says_so_and_ends() {
     postgres.kill();
     postgres.start();
     let settings = settings(&postgres.url("postgres"), "public");
-    let _faster = eventually("another takes the lock", async || SingleNode::take(&settings).await.ok()).await;
+    let _faster = eventually("another takes the lock", async || NodeLock::alone(&settings).await.ok()).await;
     server.signal(Signal::CONT);
     let (status, said) = server.ended().await;
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("another Hadir runs on this database"), "{said}");
+}
+
+#[tokio::test]
+async fn a_node_without_valkey_is_refused_beside_nodes_with_it_and_they_beside_it() {
+    let world = World::new(Backend::Clustered).await;
+    let (one, other) = (world.node().await, world.node().await);
+    let why = world.lonely_node().await.err().expect("refused").to_string();
+    assert!(why.contains("another Hadir runs on this database, and one without Valkey must be alone"), "{why}");
+    one.stop().await;
+    other.stop().await;
+    let lonely = eventually("the database is free", async || world.lonely_node().await.ok()).await;
+    let why = world.try_node_with(&[]).await.err().expect("refused").to_string();
+    assert!(why.contains("a Hadir without Valkey runs on this database"), "{why}");
+    lonely.stop().await;
+    eventually("the database is free", async || world.try_node_with(&[]).await.ok()).await;
+}
+
+#[tokio::test]
+async fn a_schema_that_is_not_migrated_is_waited_for_and_the_log_says_what_to_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = postgres::schema().await;
+    let log = folder.path().join("log");
+    let command = |log: &Path| {
+        let mut command = hadir(&folder);
+        command.env("DATABASE_URL", &schema.url).env("HADIR_DB_SCHEMA", &schema.name).env("HADIR_MIGRATE", "false");
+        command.env("AUTH_JWT_SECRET", SECRET).stderr(std::fs::File::create(log).unwrap());
+        command
+    };
+    let checked = command(&folder.path().join("other-log")).arg("check").output().unwrap();
+    let lines = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(!checked.status.success() && lines.contains("run `hadir migrate`"), "{lines}");
+
+    let starting = command(&log);
+    let started = tokio::task::spawn_blocking(move || Running::start_heard(starting));
+    let told = async || {
+        let said = std::fs::read_to_string(&log).unwrap();
+        said.contains("run `hadir migrate`").then_some(said)
+    };
+    let said = eventually("told what to run", told).await;
+    assert!(said.contains("this node waits, and goes on by itself"), "{said}");
+    assert!(!started.is_finished(), "it serves nothing yet");
+    let migrated = command(&folder.path().join("other-log")).arg("migrate").output().unwrap();
+    assert!(migrated.status.success());
+    let (_server, printed) = tokio::time::timeout(PATIENCE, started).await.expect("started in time").unwrap();
+    let ready = reqwest::get(format!("{}/readyz", printed["internal_url"].as_str().unwrap())).await.unwrap();
+    assert_eq!(ready.status().as_u16(), 200);
+}
+
+#[test]
+fn check_creates_nothing_in_the_embedded_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = || {
+        let output = hadir(&folder).arg("check").output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (right, lines) = check();
+    assert!(right && lines.contains("will be created at start") && lines.contains("can be written"), "{lines}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is created");
+    let (server, _) = Running::start(hadir(&folder));
+    let (right, lines) = check();
+    assert!(right && lines.contains("exists") && lines.contains("a Hadir is running on it"), "{lines}");
+    drop(server);
+    assert!(!check().1.contains("is running"));
 }
 
 #[tokio::test]

@@ -13,7 +13,8 @@ use fred::{
     types::{
         Builder, Key, RespVersion, Value,
         config::{
-            Config, ConnectionConfig, Options, PerformanceConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
+            ClusterDiscoveryPolicy, Config, ConnectionConfig, Options, PerformanceConfig, ReconnectPolicy,
+            ServerConfig, TcpConfig, UnresponsiveConfig,
         },
     },
 };
@@ -57,7 +58,8 @@ pub(super) struct Connection {
     commands: WithOptions<Client>,
     pub subscriber: SubscriberClient,
     health: Arc<Health>,
-    password: Option<String>,
+    /// Of the servers and of the Sentinels.
+    passwords: Vec<String>,
     pub database: u8,
     pub clustered: bool,
 }
@@ -69,6 +71,10 @@ impl Connection {
         config.fail_fast = false;
         // The listening connection answers pings only in this version.
         config.version = RespVersion::RESP3;
+        if let ServerConfig::Clustered { policy, .. } = &mut config.server {
+            // The address that we were given may be the very one that died: the primaries last seen are asked too.
+            *policy = ClusterDiscoveryPolicy::UseCache;
+        }
 
         let performance = PerformanceConfig {
             default_command_timeout: command_timeout,
@@ -105,7 +111,12 @@ impl Connection {
             *jitter = 50;
         }
 
-        let password = config.password.clone();
+        let of_sentinels = match &config.server {
+            ServerConfig::Sentinel { password, .. } => password.clone(),
+            _ => None,
+        };
+        let passwords = [config.password.clone(), of_sentinels].into_iter().flatten();
+        let passwords = passwords.filter(|password| !password.is_empty()).collect();
         let database = config.database.unwrap_or(0);
         let clustered = config.server.is_clustered();
         let mut builder = Builder::from_config(config);
@@ -113,13 +124,19 @@ impl Connection {
         let build_failed = |error: Error| ValkeySetupError::Url(error.details().to_owned());
         let commands = builder.build().map_err(build_failed)?;
         let subscriber = builder.build_subscriber_client().map_err(build_failed)?;
-        let options =
-            Options { max_attempts: Some(1), timeout: Some(command_timeout), fail_fast: true, ..Options::default() };
+        let options = Options {
+            // A node of a cluster that says MOVED did not carry the command out: it may be sent once more, to whom it
+            // names. One whose connection was lost is not (`fail_fast`).
+            max_attempts: Some(if clustered { 2 } else { 1 }),
+            timeout: Some(command_timeout),
+            fail_fast: true,
+            ..Options::default()
+        };
         Ok(Self {
             commands: commands.with_options(&options),
             subscriber,
             health: Arc::new(Health { unanswered_since: Mutex::new(None), renew: Notify::new() }),
-            password,
+            passwords,
             database,
             clustered,
         })
@@ -177,10 +194,10 @@ impl Connection {
         Err(self.describe(what, &error))
     }
 
-    /// The error in words, without the password, which some servers repeat in theirs.
+    /// The error in words, without the passwords, which some servers repeat in theirs.
     fn describe(&self, what: &str, error: &Error) -> MirrorError {
         let mut text = format!("{what}: {error}");
-        if let Some(password) = self.password.as_deref().filter(|password| !password.is_empty()) {
+        for password in &self.passwords {
             text = text.replace(password, "***");
         }
         MirrorError(text)
@@ -226,5 +243,11 @@ mod tests {
         let masked = connection.judge::<()>("tick", Err(error)).expect_err("an error stays one").to_string();
         assert!(!masked.contains("hunter2"), "{masked}");
         assert!(masked.contains("***"), "{masked}");
+
+        let url = "valkey-sentinel://:hunter2@localhost?sentinelServiceName=x&sentinelPassword=swordfish";
+        let sentinels = Connection::new(url, Duration::from_millis(300), Duration::from_secs(1)).expect("usable");
+        let error = Error::new(fred::error::ErrorKind::Sentinel, "unknown command 'AUTH' 'swordfish' 'hunter2'");
+        let masked = sentinels.judge::<()>("tick", Err(error)).expect_err("an error stays one").to_string();
+        assert!(!masked.contains("swordfish") && !masked.contains("hunter2"), "{masked}");
     }
 }

@@ -13,7 +13,7 @@
 //! | `mitras:available` | ZSET | id by last heartbeat in ms; of those the ones with room |
 //! | `availability:snapshot` | STRING | the newest availability frame, JSON, with a short life |
 //! | `hadir:epoch` | STRING | identity of this seeded mirror; absent: not seeded, not to be believed |
-//! | `hadir:published` | HASH | version, count and times of the newest snapshot, and the sizes of the structures above |
+//! | `hadir:published` | HASH | version, count and times of the newest snapshot, the sizes of the structures above, and which server the epoch is of |
 //! | `hadir:history` | LIST | points of the last hour, JSON, oldest first |
 //! | `hadir:mitras` | HASH | id to its record: state, online epoch, fence, sessions, capacity (see `scripts/prelude.lua`) |
 //! | `hadir:claimed` | ZSET | id by time of its claim as silent, until the truth decided |

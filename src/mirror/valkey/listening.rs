@@ -58,6 +58,13 @@ pub(super) async fn keep_connected<C, R, F>(
                     on_change(true);
                 }
             }
+            () = tokio::time::sleep(LISTENER_CHECK), if !*connected.borrow() => {
+                // A cluster that goes on without the server it lost makes no connection that we would be told of.
+                if client.is_connected() {
+                    connected.send_replace(true);
+                    on_change(true);
+                }
+            }
             () = &mut renewal => {
                 renewal.set(renewals());
                 connection::reconnect(&client);

@@ -1,4 +1,4 @@
-//! Connections, migrations, and the lock of a node that has no shared mirror.
+//! Connections and migrations.
 
 use std::{str::FromStr, time::Duration};
 

@@ -5,11 +5,12 @@
 
 mod bells;
 mod connect;
+mod node_lock;
 mod nodes;
 mod reads;
+mod schema;
 mod session;
 mod sessions;
-mod single_node;
 
 use std::{
     collections::HashSet,
@@ -24,8 +25,9 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 pub use connect::{PostgresSettings, migrate};
+pub use node_lock::NodeLock;
+pub use schema::awaits_migration;
 use session::{Query, explain};
-pub use single_node::SingleNode;
 
 use super::{
     AuthSession, Bell, Heard, MitraProfile, MitraQuery, SessionChange, SessionCounts, Store, StoreError, Transition,

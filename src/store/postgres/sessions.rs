@@ -97,7 +97,7 @@ impl PostgresStore {
         let row = row.ok_or_else(|| explain(sqlx::Error::RowNotFound))?;
         let session = session_row(&row).map_err(explain)?;
         if session.customer_id != customer {
-            return Err(WrongState { status: session.status }.into());
+            return Err(StoreError::SessionIdTaken(session.id));
         }
         Ok((session, row.try_get("created").map_err(explain)?))
     }

@@ -3,6 +3,8 @@
 //! One process owns the file (a lock beside it says so), so there is one writer connection and nobody else to hear from.
 //! Revisions, epochs and events come from the same triggers as plain SQL would fire. Only `app` constructs this.
 
+mod look;
+
 use std::{
     fs::{File, TryLockError},
     path::{Path, PathBuf},
@@ -22,6 +24,8 @@ use sqlx::{
 };
 use tokio::time::timeout;
 use uuid::Uuid;
+
+pub use look::look;
 
 use super::{
     AuthSession, Bell, MitraProfile, MitraQuery, SessionChange, SessionCounts, Store, StoreError, Transition,

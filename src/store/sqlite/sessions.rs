@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{SqliteStore, id_column, writes::Tx};
 use crate::{
-    domain::{Actor, Cause, ChatSession, CustomerId, Holder, MitraId, MitraRow, SessionAction, SessionId, WrongState},
+    domain::{Actor, Cause, ChatSession, CustomerId, Holder, MitraId, MitraRow, SessionAction, SessionId},
     store::{SessionChange, SessionCounts, StoreError},
 };
 
@@ -76,7 +76,7 @@ impl SqliteStore {
             let mut tx = self.begin(&Cause::new(Actor::Service, "")).await?;
             if let Some(session) = self.session_in(&mut tx, id).await? {
                 let is_same = session.customer_id == customer;
-                return Ok(if is_same { Ok((session, false)) } else { Err(wrong_state(&session)) });
+                return Ok(if is_same { Ok((session, false)) } else { Err(StoreError::SessionIdTaken(id)) });
             }
             let sql = "INSERT INTO customers (id) VALUES (?1) ON CONFLICT (id) DO NOTHING";
             sqlx::query(sql).bind(customer.to_string()).execute(&mut *tx).await?;
@@ -187,8 +187,4 @@ impl SqliteStore {
             active: number("active")?,
         })
     }
-}
-
-fn wrong_state(session: &ChatSession) -> StoreError {
-    WrongState { status: session.status }.into()
 }

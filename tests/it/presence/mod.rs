@@ -13,7 +13,7 @@ mod write_through;
 
 use hadir::domain::{MitraId, MitraRow};
 
-use crate::support::{Backend, Node, World};
+use crate::support::{Backend, Node, World, valkey::Raw};
 
 /// What another program reads in Valkey about a mitra.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -28,16 +28,24 @@ pub struct Keys {
 
 impl Keys {
     pub fn of(world: &World, id: MitraId) -> Self {
-        let mut valkey = world.valkey();
+        Self::at(&mut world.valkey(), "", id)
+    }
+
+    /// In the server of this connection, behind a prefix.
+    pub fn at(valkey: &mut Raw, prefix: &str, id: MitraId) -> Self {
         let id = id.to_string();
-        let mut there = |words: &[&str]| valkey.ask(words).text().is_some_and(|text| text != "0");
+        let mut ask = |words: [&str; 2], more: &[&str]| {
+            let key = format!("{prefix}{}", words[1]);
+            valkey.ask(&[&[words[0], &key], more].concat()).text()
+        };
+        let mut there = |words, more: &[&str]| ask(words, more).is_some_and(|text| text != "0");
         Self {
-            online: there(&["SISMEMBER", "mitras:online", &id]),
-            deactivated: there(&["SISMEMBER", "mitras:deactivated", &id]),
-            heartbeat: there(&["EXISTS", &format!("mitra:heartbeat:{id}")]),
-            liveness: there(&["ZSCORE", "mitras:liveness", &id]),
-            available: there(&["ZSCORE", "mitras:available", &id]),
-            capacity: world.valkey().ask(&["GET", &format!("mitra:capacity:{id}")]).text(),
+            online: there(["SISMEMBER", "mitras:online"], &[&id]),
+            deactivated: there(["SISMEMBER", "mitras:deactivated"], &[&id]),
+            heartbeat: there(["EXISTS", &format!("mitra:heartbeat:{id}")], &[]),
+            liveness: there(["ZSCORE", "mitras:liveness"], &[&id]),
+            available: there(["ZSCORE", "mitras:available"], &[&id]),
+            capacity: ask(["GET", &format!("mitra:capacity:{id}")], &[]),
         }
     }
 

@@ -241,6 +241,8 @@ async fn an_id_of_another_customer_is_a_conflict(world: World) {
     let before = desk.session(session).await;
     let reply = desk.post("", json!({ "id": session, "customer_id": Uuid::new_v4() })).await;
     assert_eq!(reply.problem(), refused(409, "wrong_state"));
+    let detail = reply.json()["detail"].clone();
+    assert_eq!(detail, "a session of another customer has this id; choose another one, or leave it out");
     assert_eq!(desk.session(session).await, before);
 }
 

@@ -2,10 +2,12 @@
 //! them, clients of its sockets and its REST, fixtures. Nothing here is a mock.
 
 pub mod client;
+pub mod cluster;
 pub mod environment;
 pub mod node;
 pub mod postgres;
 pub mod proxy;
+pub mod sentinels;
 pub mod valkey;
 pub mod world;
 

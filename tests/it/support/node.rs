@@ -23,8 +23,15 @@ use super::{
 /// A node and its proxies.
 pub struct Node {
     server: Server,
-    proxies: Option<(Proxy, Proxy)>,
+    proxies: Option<Proxies>,
     http: reqwest::Client,
+}
+
+/// What stands between a node and its stores.
+pub(super) struct Proxies {
+    pub store: Proxy,
+    /// `None` where Valkey is found through Sentinels or a cluster's map: those name addresses that no proxy has.
+    pub mirror: Option<Proxy>,
 }
 
 /// A mitra of a fixture, with a token of its own.
@@ -67,7 +74,7 @@ impl Reply {
 }
 
 impl Node {
-    pub(super) async fn start(settings: &[(String, String)], proxies: Option<(Proxy, Proxy)>) -> anyhow::Result<Self> {
+    pub(super) async fn start(settings: &[(String, String)], proxies: Option<Proxies>) -> anyhow::Result<Self> {
         let pairs: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (&**name, &**value)).collect();
         let server = Server::start(Config::from_pairs(&pairs)?).await?;
         Ok(Self { server, proxies, http: reqwest::Client::new() })
@@ -92,12 +99,22 @@ impl Node {
 
     /// What passes between this node and Postgres.
     pub fn store_traffic(&self, traffic: Traffic) {
-        self.proxies.as_ref().expect("a clustered node").0.set(traffic);
+        self.proxies.as_ref().expect("a clustered node").store.set(traffic);
     }
 
     /// What passes between this node and Valkey.
     pub fn mirror_traffic(&self, traffic: Traffic) {
-        self.proxies.as_ref().expect("a clustered node").1.set(traffic);
+        self.mirror_proxy().set(traffic);
+    }
+
+    /// From now on the address of Valkey leads this node there; connections that stand stay where they are.
+    pub fn mirror_moves(&self, to: SocketAddr) {
+        self.mirror_proxy().aim(to);
+    }
+
+    fn mirror_proxy(&self) -> &Proxy {
+        let proxies = self.proxies.as_ref().expect("a clustered node");
+        proxies.mirror.as_ref().expect("one server of Valkey at one address")
     }
 
     /// Waits until this node answers in this way.

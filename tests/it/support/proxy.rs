@@ -1,4 +1,5 @@
-//! A TCP proxy in front of a store or a node, one per client of it: lets everything through, late, or holds it back, or cuts it.
+//! A TCP proxy in front of a store or a node, one per client of it: lets everything through, late, or holds it back, or cuts it,
+//! or leads elsewhere.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -32,6 +33,7 @@ pub enum Traffic {
 pub struct Proxy {
     address: SocketAddr,
     traffic: Arc<watch::Sender<Traffic>>,
+    target: watch::Sender<SocketAddr>,
     task: AbortHandle,
 }
 
@@ -42,16 +44,23 @@ impl Proxy {
         let address = listener.local_addr().expect("bound");
         let traffic = Arc::new(watch::Sender::new(Traffic::Flows));
         let state = Arc::clone(&traffic);
+        let (aim, at) = watch::channel(target);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                let target = *at.borrow();
                 tokio::spawn(pass(client, target, state.subscribe()));
             }
         });
-        Self { address, traffic, task: task.abort_handle() }
+        Self { address, traffic, target: aim, task: task.abort_handle() }
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// New connections lead there; those there are stay as they are.
+    pub fn aim(&self, target: SocketAddr) {
+        self.target.send_replace(target);
     }
 
     pub fn set(&self, traffic: Traffic) {

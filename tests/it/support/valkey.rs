@@ -2,53 +2,121 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
+/// Tries to find a port that nobody takes between our look and the server's start.
+const TRIES: usize = 5;
+
 pub struct Server {
     child: Child,
     port: u16,
     password: Option<&'static str>,
-    folder: tempfile::TempDir,
+    /// What it is started with; the same again by [`Self::restart`].
+    arguments: Vec<String>,
+    _folder: tempfile::TempDir,
 }
 
 impl Server {
     pub fn start() -> Self {
-        Self::launch(None)
+        Self::start_with(None, |_| Vec::new())
     }
 
     pub fn with_password(password: &'static str) -> Self {
-        Self::launch(Some(password))
+        Self::start_with(Some(password), |_| Vec::new())
     }
 
-    fn launch(password: Option<&'static str>) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let port = free_port();
-        let child = spawn(port, password, &folder);
-        let server = Self { child, port, password, folder };
-        server.ready();
-        server
+    /// A replica of this one, with the same password, in step with it.
+    pub fn replica(&self) -> Self {
+        let of = ["--replicaof", "127.0.0.1", &self.port.to_string()].map(str::to_owned);
+        let mut replica = Self::start_with(self.password, |_| of.to_vec());
+        replica.wait_until_in_step();
+        replica
+    }
+
+    /// One with further arguments, which may depend on its port.
+    pub fn start_with(password: Option<&'static str>, more: impl Fn(u16) -> Vec<String>) -> Self {
+        Self::launch(password, |port, folder| {
+            let port_text = port.to_string();
+            let plain =
+                ["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder];
+            let mut arguments: Vec<String> = plain.map(str::to_owned).into();
+            if let Some(password) = password {
+                // The same for those who replicate.
+                arguments.extend(["--requirepass", password, "--masterauth", password].map(str::to_owned));
+            }
+            arguments.extend(["--repl-diskless-sync-delay", "0"].map(str::to_owned));
+            arguments.extend(more(port));
+            arguments
+        })
+    }
+
+    /// One whose arguments depend on its port and its folder.
+    pub fn launch(password: Option<&'static str>, arguments: impl Fn(u16, &str) -> Vec<String>) -> Self {
+        for _ in 0..TRIES {
+            let folder = tempfile::tempdir().expect("a folder");
+            let port = free_port();
+            let arguments = arguments(port, &folder.path().display().to_string());
+            let mut server = Self { child: spawn(&arguments), port, password, arguments, _folder: folder };
+            if server.is_ready() {
+                return server;
+            }
+        }
+        panic!("valkey-server did not start");
     }
 
     pub fn url(&self, database: u8) -> String {
-        let password = self.password.map(|password| format!(":{password}@")).unwrap_or_default();
-        format!("valkey://{password}127.0.0.1:{}/{database}", self.port)
+        format!("valkey://{}{}/{database}", self.sign_in(), self.address())
     }
 
-    fn ready(&self) {
+    /// What stands before the host in an address.
+    pub fn sign_in(&self) -> String {
+        self.password.map(|password| format!(":{password}@")).unwrap_or_default()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    /// Whether it came up; one that found its port taken has ended.
+    fn is_ready(&mut self) -> bool {
         let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(began.elapsed() < Duration::from_secs(10), "valkey-server did not start");
+        while began.elapsed() < Duration::from_secs(10) {
+            if self.child.try_wait().expect("asked").is_some() {
+                return false;
+            }
+            if TcpStream::connect(self.address()).is_ok() {
+                return true;
+            }
             std::thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+
+    fn wait_until_in_step(&mut self) {
+        let began = Instant::now();
+        while !self.says("replication", "master_link_status:up") {
+            assert!(began.elapsed() < Duration::from_secs(10), "the replica is not in step");
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 
+    /// Whether a section of what the server says about itself has this line.
+    pub fn says(&self, section: &str, line: &str) -> bool {
+        let info = self.raw().ask(&["INFO", section]).text().expect("text");
+        info.lines().any(|said| said == line)
+    }
+
     pub fn raw(&self) -> Raw {
-        Raw::to(&self.url(0))
+        Raw::to(&format!("valkey://{}{}", self.sign_in(), self.address()))
     }
 
     pub fn freeze(&self) {
@@ -67,8 +135,8 @@ impl Server {
 
     /// Starts again on the same port, empty.
     pub fn restart(&mut self) {
-        self.child = spawn(self.port, self.password, &self.folder);
-        self.ready();
+        self.child = spawn(&self.arguments);
+        assert!(self.is_ready(), "valkey-server did not start again");
     }
 
     fn signal(&self, signal: Signal) {
@@ -87,14 +155,9 @@ pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).expect("bound").local_addr().expect("bound").port()
 }
 
-fn spawn(port: u16, password: Option<&str>, folder: &tempfile::TempDir) -> Child {
+fn spawn(arguments: &[String]) -> Child {
     let mut command = Command::new("valkey-server");
-    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-    command.arg("--dir").arg(folder.path());
-    if let Some(password) = password {
-        command.args(["--requirepass", password]);
-    }
-    command.stdout(Stdio::null()).spawn().expect("valkey-server is installed")
+    command.args(arguments).stdout(Stdio::null()).spawn().expect("valkey-server is installed")
 }
 
 /// An answer of the server.

@@ -18,6 +18,7 @@ use url::Url;
 use super::{
     Node,
     environment::{self, Shared},
+    node::Proxies,
     postgres,
     proxy::Proxy,
 };
@@ -50,7 +51,7 @@ struct Cluster {
     valkey_url: String,
     settings: Vec<(String, String)>,
     pool: PgPool,
-    /// Ends with the world; `None` on shared services.
+    /// Ends with the world; `None` on shared services, and where the test has it.
     _valkey: Option<Valkey>,
     /// A server of this test's own, where it has one.
     postgres: Option<postgres::Server>,
@@ -78,6 +79,12 @@ impl World {
         Self { backend: Backend::Clustered, cluster: Some(cluster), folder: tempfile::tempdir().expect("a folder") }
     }
 
+    /// Postgres, and a Valkey that the test started and ends by itself: one server, Sentinels or a cluster.
+    pub async fn with_valkey_at(url: String) -> Self {
+        let cluster = Cluster::of(postgres::schema().await, None, url, None);
+        Self { backend: Backend::Clustered, cluster: Some(cluster), folder: tempfile::tempdir().expect("a folder") }
+    }
+
     /// What this test's own Postgres logged so far.
     pub fn postgres_log(&self) -> String {
         self.cluster().postgres.as_ref().expect("a world with its own Postgres").log()
@@ -95,6 +102,15 @@ impl World {
 
     /// A node, or why it does not start.
     pub async fn try_node_with(&self, settings: &[(&str, &str)]) -> anyhow::Result<Node> {
+        self.start(settings, true).await
+    }
+
+    /// A node on the same Postgres that knows of no Valkey, or why it does not start.
+    pub async fn lonely_node(&self) -> anyhow::Result<Node> {
+        self.start(&[], false).await
+    }
+
+    async fn start(&self, settings: &[(&str, &str)], with_valkey: bool) -> anyhow::Result<Node> {
         let mut all: Vec<(String, String)> = [
             ("HADIR_PUBLIC_ADDR", "127.0.0.1:0"),
             ("HADIR_INTERNAL_ADDR", "127.0.0.1:0"),
@@ -119,13 +135,22 @@ impl World {
         let mut proxies = None;
         if let Some(cluster) = &self.cluster {
             let store = Proxy::to(address_of(&cluster.database_url, 5432)).await;
-            let mirror = Proxy::to(address_of(&cluster.valkey_url, 6379)).await;
+            let mirror = match is_one_server(&cluster.valkey_url) {
+                true => Some(Proxy::to(address_of(&cluster.valkey_url, 6379)).await),
+                false => None,
+            };
+            let valkey_url = match &mirror {
+                Some(mirror) => through(&cluster.valkey_url, mirror),
+                None => cluster.valkey_url.clone(),
+            };
             all.push(("DATABASE_URL".into(), through(&cluster.database_url, &store)));
             all.push(("HADIR_DB_SCHEMA".into(), cluster.schema.clone()));
             all.push(("HADIR_MIGRATE".into(), "false".into()));
-            all.push(("VALKEY_URL".into(), through(&cluster.valkey_url, &mirror)));
+            if with_valkey {
+                all.push(("VALKEY_URL".into(), valkey_url));
+            }
             all.extend(cluster.settings.iter().cloned());
-            proxies = Some((store, mirror));
+            proxies = Some(Proxies { store, mirror });
         }
         all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         Node::start(&all, proxies).await
@@ -162,7 +187,16 @@ impl Cluster {
 
     async fn private(schema: postgres::Schema, postgres: Option<postgres::Server>) -> Self {
         let valkey = Valkey::start();
-        let (database_url, name, valkey_url) = (schema.url.clone(), schema.name.clone(), valkey.url(0));
+        Self::of(schema, postgres, valkey.url(0), Some(valkey))
+    }
+
+    fn of(
+        schema: postgres::Schema,
+        postgres: Option<postgres::Server>,
+        valkey_url: String,
+        valkey: Option<Valkey>,
+    ) -> Self {
+        let (database_url, name) = (schema.url.clone(), schema.name.clone());
         migrate(&database_url, &name);
         let pool = pool(&database_url, &name);
         Self {
@@ -171,7 +205,7 @@ impl Cluster {
             valkey_url,
             settings: Vec::new(),
             pool,
-            _valkey: Some(valkey),
+            _valkey: valkey,
             postgres,
             _schema: Some(schema),
             _turn: None,
@@ -240,6 +274,12 @@ fn address_of(url: &str, default_port: u16) -> SocketAddr {
     let url = Url::parse(url).expect("an address");
     let host = url.host_str().expect("a host").trim_matches(['[', ']']).to_owned();
     (host, url.port().unwrap_or(default_port)).to_socket_addrs().expect("resolved").next().expect("an address")
+}
+
+/// Whether an address leads to one server, and not to Sentinels or a cluster that name others.
+fn is_one_server(url: &str) -> bool {
+    let scheme = Url::parse(url).expect("an address").scheme().to_owned();
+    !scheme.ends_with("-sentinel") && !scheme.ends_with("-cluster")
 }
 
 /// The same service as seen through a proxy.

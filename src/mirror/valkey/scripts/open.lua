@@ -1,11 +1,18 @@
 -- Declares the mirror seeded: from here on it is believed, counted and published. ARGV: the epoch to set if there is
--- none. Answers the pulse.
-if not epoch then
+-- none, or if it is of another server. Answers the pulse.
+
+-- A replica that was promoted carries its primary's epoch, and may lack the last versions that were published in it:
+-- numbers would be given out twice. So an epoch belongs to the server that began it, known by the identity it gave
+-- itself at its start. Whoever may not read that (ACL) has no such guard.
+local info = redis.pcall('INFO', 'server')
+local server = type(info) == 'string' and info:match('run_id:(%x+)') or ''
+
+if not epoch or call('HGET', K_PUBLISHED, 'server') ~= server then
   epoch = ARGV[FIXED_ARGS + 1]
   call('SET', K_EPOCH, epoch)
   call('DEL', K_PUBLISHED)
   published = { '0', false, false, false, published[5], sizes() }
-  call('HSET', K_PUBLISHED, 'version', 0, 'sizes', published[6])
+  call('HSET', K_PUBLISHED, 'version', 0, 'sizes', published[6], 'server', server)
   if published[5] then
     call('HSET', K_PUBLISHED, 'history_ms', published[5])
   end

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use hadir::store::{
     Store, StoreError,
-    postgres::{PostgresSettings, PostgresStore, SingleNode, migrate},
+    postgres::{NodeLock, PostgresSettings, PostgresStore, migrate},
 };
 
 use super::{Kind, cause, id, settings};
@@ -198,7 +198,7 @@ async fn nobody_at_the_address_is_told_in_a_sentence() {
     let settings = hasty(&format!("postgres://hadir:{SECRET}@127.0.0.1:{port}/hadir"), "truth");
     let why = unavailable(migrate(&settings, false).await);
     assert!(why.contains("refused"), "{why}");
-    unavailable(SingleNode::take(&settings).await.map(|_| ()));
+    unavailable(NodeLock::alone(&settings).await.map(|_| ()));
     let store = PostgresStore::connect(settings).expect("an address");
     let why = unavailable(store.ping().await);
     assert!(why.contains("it is away"), "{why}");

@@ -180,7 +180,8 @@ async fn the_same_id_again_is_the_same_session(bench: Bench) {
 
 async fn an_id_of_another_customers_session_is_refused(bench: Bench) {
     let session = bench.searching(1).await;
-    wrong_state(bench.create_session(Some(session_id(1)), customer(2)).await, SessionStatus::Searching);
+    let refused = bench.create_session(Some(session_id(1)), customer(2)).await;
+    assert!(matches!(&refused, Err(StoreError::SessionIdTaken(id)) if *id == session_id(1)), "{refused:?}");
     assert_eq!(bench.found(1).await, session);
     // Nothing half-written.
     assert_eq!(bench.count("SELECT count(*) FROM customers".to_owned()).await, 1);
