@@ -1,8 +1,9 @@
 //! Who runs and who stops: the only place that starts tasks, so that stopping can wait for all of them.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use anyhow::Error;
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -27,12 +28,16 @@ impl Lifecycle {
         self.tracker.spawn(task);
     }
 
-    /// Starts a task that runs until the end and is dropped then, at an await of its own.
+    /// Starts a task that runs until the end and is dropped then, at an await of its own. One that panics takes the node with
+    /// it: without its routines it would go on answering, and lie.
     pub fn spawn_until_stop(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let stopping = self.stopping.clone();
+        let (stopping, this) = (self.stopping.clone(), self.clone());
         self.tracker.spawn(async move {
             // A routine that ends early has nothing left to do.
-            let _ended_early = stopping.run_until_cancelled(task).await;
+            let routine = AssertUnwindSafe(stopping.run_until_cancelled(task)).catch_unwind();
+            if routine.await.is_err() {
+                this.give_up(Error::msg("a routine of the node panicked; the log says where"));
+            }
         });
     }
 

@@ -48,7 +48,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Line>> {
 
     let began = Instant::now();
     load(&nodes[0], mitras).await?;
-    nodes[0].open_epoch().await?;
+    nodes[0].open_epoch(0).await?;
     let loaded = began.elapsed().as_secs_f64();
     let per_mitra = (used("memory", "used_memory")? - empty) / mitras as f64;
 

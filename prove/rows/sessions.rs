@@ -146,14 +146,15 @@ async fn accept_and_end(doors: &[Door], work: &Work) -> Result<()> {
     Ok(())
 }
 
-/// Another program ends sessions, any of them.
+/// Another program ends sessions, any of them but those of the one that everybody wants.
 async fn end_by_sql(url: &str, work: &Work) -> Result<()> {
     let mut connection = PgConnection::connect(url).await?;
     while !work.done.load(Relaxed) {
         let ended = sqlx::query(
-            "UPDATE chat_sessions SET status = 'ended' WHERE id IN
-             (SELECT id FROM chat_sessions WHERE status = 'active' ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED)",
+            "UPDATE chat_sessions SET status = 'ended' WHERE id IN (SELECT id FROM chat_sessions
+             WHERE status = 'active' AND mitra_id <> $1 ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED)",
         )
+        .bind(subject(WANTED))
         .execute(&mut connection)
         .await?;
         work.by_sql.fetch_add(ended.rows_affected(), Relaxed);

@@ -68,6 +68,8 @@ pub struct Hub {
     started: Instant,
     limits: HubLimits,
     seats: DashMap<MitraId, Arc<Seat>>,
+    /// Of mitras that beat by REST and have no socket here, while a heartbeat of theirs waits.
+    detached: DashMap<MitraId, Arc<Seat>>,
     holders: DashMap<SubjectId, Vec<Arc<Connection>>>,
     sockets: [AtomicU64; 4],
     pending: Pending,
@@ -85,6 +87,7 @@ impl Hub {
             started: Instant::now(),
             limits,
             seats: DashMap::new(),
+            detached: DashMap::new(),
             holders: DashMap::new(),
             sockets: Default::default(),
             pending: Pending::new(),
@@ -176,9 +179,16 @@ impl Hub {
     /// A heartbeat that came by REST; joins the same batch. `online_epoch` as the caller last read it.
     pub fn beat_detached(&self, id: MitraId, online_epoch: i64, now_ms: u64) {
         let held = self.seats.get(&id).map(|seat| Arc::clone(&seat));
-        let seat = held.unwrap_or_else(|| Arc::new(Seat::new(id)));
+        // The same one however often it beats: its marks keep it from waiting twice.
+        let seat =
+            held.unwrap_or_else(|| Arc::clone(&self.detached.entry(id).or_insert_with(|| Arc::new(Seat::new(id)))));
         seat.learn_epoch(online_epoch);
         self.pending.mark(&seat, now_ms);
+    }
+
+    /// Lets go of mitras without a socket whose heartbeats wait for nothing any more.
+    pub fn forget_detached(&self) {
+        self.detached.retain(|_, seat| seat.is_waiting());
     }
 
     /// Takes every pending heartbeat, into a list that the caller keeps for the next time.

@@ -124,6 +124,11 @@ impl Seat {
         self.unsaved.swap(true, Relaxed)
     }
 
+    /// Whether a heartbeat waits, for the next flush or for the store.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.pending.load(Relaxed) || self.unsaved.load(Relaxed)
+    }
+
     /// The store is about to see the newest beat.
     pub fn mark_saved(&self) {
         self.unsaved.store(false, Relaxed);

@@ -143,6 +143,15 @@ pub struct Entry {
     pub heartbeat_age: Option<Duration>,
 }
 
+/// What the mirror knows about some, and whether it may be believed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entries {
+    /// In the order asked.
+    pub of_each: Vec<Option<Entry>>,
+    /// As in [`Pulse`].
+    pub epoch: Option<Arc<str>>,
+}
+
 /// A silent mitra that was taken out of the indexes by [`Mirror::claim_silent`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claimed {
@@ -202,7 +211,7 @@ pub trait Mirror: Send + Sync + 'static {
     async fn find_available(&self, limit: u32) -> Result<(AvailablePage, Pulse), MirrorError>;
 
     /// What is known of each id, in order. At most 1,000 ids.
-    async fn entries(&self, ids: &[MitraId]) -> Result<Vec<Option<Entry>>, MirrorError>;
+    async fn entries(&self, ids: &[MitraId]) -> Result<Entries, MirrorError>;
 
     /// One look at `mitras:deactivated`.
     async fn is_deactivated(&self, id: MitraId) -> Result<bool, MirrorError>;
@@ -229,8 +238,9 @@ pub trait Mirror: Send + Sync + 'static {
     async fn forget(&self, ids: &[(MitraId, Fence)]) -> Result<u64, MirrorError>;
 
     /// Declares the mirror seeded: sets the epoch if there is none, or if another server than this one began it, and
-    /// returns the one in force.
-    async fn open_epoch(&self) -> Result<Arc<str>, MirrorError>;
+    /// returns the one in force. Fails when there is none and fewer mitras than these are known: it was emptied while it was
+    /// seeded.
+    async fn open_epoch(&self, seeded: u64) -> Result<Arc<str>, MirrorError>;
 
     /// Tells every node, this one included.
     async fn tell(&self, message: &ControlMessage) -> Result<(), MirrorError>;

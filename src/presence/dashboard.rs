@@ -2,7 +2,7 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use tokio::{
     select,
     time::{interval, sleep},
@@ -78,14 +78,14 @@ impl Presence {
     /// # Errors
     /// Never been up, and neither the mirror nor the store can be asked.
     pub async fn overview(&self) -> Result<Overview, PresenceError> {
-        let (mut counts, source) = self.counts().await?;
+        let (mut counts, source, as_of) = self.counts().await?;
         let sessions = *self.last_sessions.lock();
         counts.active_sessions = sessions.active;
         counts.pending_payment_sessions = sessions.pending_payment;
         self.metrics.set_sessions(
             SessionStatus::ALL.iter().filter_map(|status| Some((status.as_str(), sessions.of(*status)?))),
         );
-        *self.last_counts.lock() = Some(counts);
+        *self.last_counts.lock() = Some((counts, as_of));
         self.metrics.set_counts(&counts);
         self.metrics.read("counts", source);
         let nodes = self.nodes().await;
@@ -101,23 +101,24 @@ impl Presence {
             counts,
             sockets,
             nodes,
-            as_of: Utc::now(),
+            as_of,
             source,
             stale: self.is_stale(source),
         })
     }
 
-    async fn counts(&self) -> Result<(Counts, Source), PresenceError> {
+    /// With where they come from, and of when they are.
+    async fn counts(&self) -> Result<(Counts, Source, DateTime<Utc>), PresenceError> {
         if self.gate.is_live()
             && let Ok((counts, pulse)) = self.asked_mirror("counts", self.mirror.counts().await)
             && pulse.epoch.is_some()
         {
             self.absorb(pulse);
-            return Ok((counts, self.mirror.source()));
+            return Ok((counts, self.mirror.source(), Utc::now()));
         }
-        let counted = self.counts_in_store().await.map(|counts| (counts, self.store.source()));
+        let counted = self.counts_in_store().await.map(|counts| (counts, self.store.source(), Utc::now()));
         // Nobody can be asked who is fresh: what was last known, and said to be so.
-        let last = self.last_counts.lock().map(|counts| (counts, Source::Local));
+        let last = self.last_counts.lock().map(|(counts, as_of)| (counts, Source::Local, as_of));
         if self.store_is_settled() { counted.or_else(|error| last.ok_or(error)) } else { last.map_or(counted, Ok) }
     }
 }

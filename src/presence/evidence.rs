@@ -28,6 +28,8 @@ pub(super) struct Evidence {
     store_failed_ms: AtomicU64,
     late_ms: AtomicU64,
     beat_ms: AtomicU64,
+    /// When heartbeats could not be delivered to the mirror.
+    undelivered_ms: AtomicU64,
     /// When the store was last not told of heartbeats, or could not be counted.
     missed_ms: AtomicU64,
     /// Since when it can be counted, without a break; 0 when it cannot.
@@ -37,6 +39,11 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
+    /// Heartbeats could not be delivered to the mirror.
+    pub(super) fn mirror_missed_heartbeats(&self, now_ms: u64) {
+        self.undelivered_ms.fetch_max(now_ms, Relaxed);
+    }
+
     /// Heartbeats could not be written to the store.
     pub(super) fn store_missed_heartbeats(&self, now_ms: u64) {
         self.missed_ms.fetch_max(now_ms, Relaxed);
@@ -106,6 +113,8 @@ impl Evidence {
             Some("this node has not been live for a full suspect period")
         } else if within(&self.store_failed_ms) {
             Some("the store failed within the last suspect period")
+        } else if within(&self.undelivered_ms) {
+            Some("heartbeats could not be delivered within the last suspect period")
         } else if self.is_late(now_ms) || within(&self.late_ms) {
             Some("this node itself was late within the last suspect period")
         } else {

@@ -84,7 +84,7 @@ impl Presence {
         let live = self.gate.is_live();
         let entry = if live {
             let answer = self.asked_mirror("entries", self.mirror.entries(&[id]).await);
-            answer.ok().and_then(|mut entries| entries.pop().flatten())
+            answer.ok().and_then(|mut entries| entries.of_each.pop().flatten())
         } else {
             None
         };

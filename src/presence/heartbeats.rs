@@ -1,13 +1,17 @@
 //! Heartbeats from the hub to the mirror in batches, to the store at a slower pace, and what a refused one teaches.
 
-use std::{mem, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    mem,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use tokio::join;
 
 use super::{MitraView, Presence, PresenceError};
 use crate::{
     domain::{MitraId, Mode, StatusChange, StatusReason},
-    hub::PendingBeat,
+    hub::{PendingBeat, Seat},
     mirror::{Beat, MirrorError, Refusal, Refused, Write},
     protocol::Close,
 };
@@ -76,6 +80,9 @@ impl Presence {
                 })
                 .collect();
             let Ok(report) = self.asked_mirror("beat", self.mirror.beat(&wire).await) else {
+                // Heard all the same: nobody is judged silent by this node, and the store is told.
+                self.evidence.mirror_missed_heartbeats(self.hub.now_ms());
+                self.remember_unsaved(beats.iter().map(|beat| Arc::clone(&beat.seat)));
                 self.hub.put_back(beats);
                 return delivered;
             };
@@ -83,16 +90,15 @@ impl Presence {
             let took = Duration::from_millis(self.hub.now_ms() - began);
             self.metrics.heartbeats_flushed(wire.len(), took);
             let of_batch = beats.split_off(beats.len() - wire.len());
-            self.remember_unsaved(of_batch);
+            self.remember_unsaved(of_batch.into_iter().map(|beat| beat.seat));
             self.absorb(report.pulse);
             self.learn_from(&report.refused).await;
         }
         delivered
     }
 
-    fn remember_unsaved(&self, delivered: Vec<PendingBeat>) {
-        let mut unsaved = self.unsaved.lock();
-        unsaved.extend(delivered.into_iter().map(|beat| beat.seat).filter(|seat| !seat.mark_unsaved()));
+    fn remember_unsaved(&self, heard: impl Iterator<Item = Arc<Seat>>) {
+        self.unsaved.lock().extend(heard.filter(|seat| !seat.mark_unsaved()));
     }
 
     /// While the mirror is not live: at once, then once per heartbeat interval, straight to the store, which also says who is
@@ -109,11 +115,11 @@ impl Presence {
         }
         let mut beats = Vec::new();
         self.hub.take_pending(&mut beats);
-        if beats.is_empty() {
+        if beats.is_empty() && self.unsaved.lock().is_empty() {
             return 0;
         }
         let ids: Vec<MitraId> = beats.iter().map(|beat| beat.seat.id()).collect();
-        self.remember_unsaved(beats);
+        self.remember_unsaved(beats.into_iter().map(|beat| beat.seat));
         let Ok(saved) = self.save_heartbeats().await else { return 0 };
         self.heartbeats_saved_ms.store(now, Relaxed);
         self.report_lone().await;
@@ -158,6 +164,7 @@ impl Presence {
             }
             seats.truncate(seats.len().saturating_sub(BATCH));
         }
+        self.hub.forget_detached();
         Ok(saved)
     }
 
@@ -192,7 +199,10 @@ impl Presence {
     }
 
     fn disputes(&self, refusal: &Refusal) -> bool {
-        let Some(belief) = self.hub.seat_of(refusal.id).and_then(|seat| seat.belief()) else { return false };
+        let Some(belief) = self.hub.seat_of(refusal.id).and_then(|seat| seat.belief()) else {
+            // Without a socket: it came by REST, whose guard had found it online.
+            return matches!(refusal.why, Refused::Unknown | Refused::OtherEpoch);
+        };
         match refusal.why {
             Refused::Offline => belief.online && belief.active,
             Refused::Deactivated => belief.active,
@@ -231,9 +241,9 @@ impl Presence {
             return None;
         }
         let ids = [id];
-        let (deactivated, entries) = join!(self.mirror.is_deactivated(id), self.mirror.entries(&ids));
+        let (deactivated, known) = join!(self.mirror.is_deactivated(id), self.known_in_mirror(&ids));
         let deactivated = self.asked_mirror("is_deactivated", deactivated).ok()?;
-        let entry = self.asked_mirror("entries", entries).ok()?.pop()??;
+        let entry = known?.pop()??;
         let mut view = MitraView::of_entry(&entry, StatusReason::Initial, self.settings.suspect_after);
         view.change.active &= !deactivated;
         Some(view)

@@ -158,7 +158,10 @@ impl Presence {
         match counted {
             Ok(counts) if self.store_is_settled() => {
                 self.verdict(self.gate.store_answered());
-                self.gate.publish_own(&self.hub, counts.available, self.store.source(), chrono::Utc::now());
+                let now = chrono::Utc::now();
+                if self.gate.publish_own(&self.hub, counts.available, self.store.source(), now) == Published::Pushed {
+                    self.metrics.snapshot_published();
+                }
             }
             _ => {
                 self.verdict(self.gate.store_failed());
@@ -175,16 +178,20 @@ impl Presence {
         let report = self.reseed().await?;
         // Before anybody believes its count: the store may have heard of the sockets here long ago.
         self.assert_seats().await.map_err(|error| PresenceError::Unavailable(error.to_string()))?;
-        let opened = self.asked_mirror("open_epoch", self.mirror.open_epoch().await);
-        let epoch = opened.map_err(|error| PresenceError::Unavailable(error.to_string()))?;
+        let opened = self.asked_mirror("open_epoch", self.mirror.open_epoch(report.rows).await);
+        opened.map_err(|error| PresenceError::Unavailable(error.to_string()))?;
+        // What could not be applied meanwhile, after its page was read.
+        self.apply_unapplied().await;
         let pulse = self.settled_pulse().await?;
+        let Some(counted) = pulse.snapshot.clone() else {
+            return Err(PresenceError::Unavailable("the mirror was emptied while it was seeded".to_owned()));
+        };
         self.reassert();
         tracing::info!(rows = report.rows, changed = report.changed, ms = report.duration_ms, "the mirror is seeded");
-        if self.gate.last_epoch().is_some_and(|last| last != epoch) {
+        if self.gate.last_epoch().is_some_and(|last| last != counted.epoch) {
             self.metrics.mirror_epoch_changed();
         }
-        self.verdict(self.gate.trust(spell, epoch, self.hub.now_ms()));
-        // Its snapshot, before anybody asks what the mirror says.
+        self.verdict(self.gate.trust(&self.hub, spell, counted, self.hub.now_ms()));
         self.absorb(pulse);
         Ok(())
     }
@@ -229,11 +236,15 @@ impl Presence {
 
     /// Offers a snapshot of the mirror to the watchers; one of another epoch means a fresh look.
     pub(super) fn push(&self, snapshot: Snapshot) {
-        let as_of = snapshot.as_of;
+        let as_of_ms = u64::try_from(snapshot.as_of.timestamp_millis()).unwrap_or_default();
+        if self.gate.is_live() && self.gate.last_epoch().is_some_and(|epoch| epoch != snapshot.epoch) {
+            self.look_within(Duration::ZERO);
+        }
         if self.gate.publish(&self.hub, snapshot) == Published::Pushed {
             self.metrics.snapshot_published();
-            let late = (chrono::Utc::now() - as_of).to_std().unwrap_or_default();
-            self.metrics.snapshot_delivered(late);
+            // Both of the mirror's clock.
+            let late_ms = self.mirror_ms(self.hub.now_ms()).saturating_sub(as_of_ms);
+            self.metrics.snapshot_delivered(Duration::from_millis(late_ms));
             self.dashboard_wanted.notify_one();
         }
     }

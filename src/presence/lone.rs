@@ -14,6 +14,9 @@ use crate::{
 /// A lone node says so once per heartbeat interval; after so many without a word it is one no more.
 const WORDS: u32 = 3;
 
+/// Least time between two imports.
+const LEAST: Duration = Duration::from_millis(100);
+
 impl Presence {
     /// Says in the store that this node is without the mirror, while it writes its heartbeats there.
     pub(super) async fn report_lone(&self) {
@@ -25,6 +28,9 @@ impl Presence {
 
     /// Carries the heartbeats of nodes without the mirror to the mirror, for as long as it is polled.
     pub async fn follow_lone_nodes(self: Arc<Self>, cadence: Duration) {
+        // A mitra's own interval, the lone node's and this cadence together are less than suspicion.
+        let spare = self.settings.suspect_after.saturating_sub(self.settings.heartbeat_interval * 2);
+        let cadence = cadence.min(spare / 2).max(LEAST);
         let mut beat = interval(cadence);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -54,7 +60,7 @@ impl Presence {
             let Some(last) = heard.last() else { return Ok(carried) };
             after = Some(last.id);
             let now = self.mirror_ms(self.hub.now_ms());
-            // As old as they are: a mitra's own interval, the lone node's and this cadence together are less than suspicion.
+            // As old as they are.
             let at_ms = |age: Duration| now.saturating_sub(age.as_millis() as u64);
             let beat = |heard: &Heard| Beat { id: heard.id, online_epoch: heard.online_epoch, at_ms: at_ms(heard.age) };
             let beats: Vec<Beat> = heard.iter().map(beat).collect();

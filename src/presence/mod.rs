@@ -34,6 +34,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
@@ -106,7 +107,7 @@ pub struct Presence {
     shared_sample: sharing::Shared<AvailablePage>,
     shared_rows: sharing::Rows,
     /// What the last overview counted, for when nobody can be asked.
-    last_counts: Mutex<Option<Counts>>,
+    last_counts: Mutex<Option<(Counts, DateTime<Utc>)>>,
     last_sessions: Mutex<SessionCounts>,
     dashboard_wanted: Notify,
     heartbeats_saved_ms: AtomicU64,

@@ -17,11 +17,16 @@ use crate::{
     hub::{AvailabilityNews, Hub, Published},
 };
 
+/// Failures within this time are one: calls that were on their way together when the mirror stalled.
+const SAME_STALL_MS: u64 = 250;
+
 /// Decides the mode and guards what is published.
 pub(super) struct Gate {
     node_id: NodeId,
     breaker_failures: u32,
     failures: AtomicU32,
+    /// When the last failure was counted.
+    failed_ms: AtomicU64,
     state: Mutex<State>,
     /// Hub time since which the mode is `live`; 0 when it is not.
     live_since_ms: AtomicU64,
@@ -65,6 +70,7 @@ impl Gate {
             node_id,
             breaker_failures: breaker_failures.max(1),
             failures: AtomicU32::new(0),
+            failed_ms: AtomicU64::new(0),
             state: Mutex::new(State {
                 mode: Mode::Rebuilding,
                 epoch: None,
@@ -100,9 +106,15 @@ impl Gate {
     }
 
     /// The mirror did not answer. After enough in a row nobody waits for it any more.
-    pub(super) fn mirror_failed(&self) -> Verdict {
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+    pub(super) fn mirror_failed(&self, now_ms: u64) -> Verdict {
         let mut state = self.state.lock();
+        let (failures, failed_ms) = (self.failures.load(Ordering::Relaxed), self.failed_ms.load(Ordering::Relaxed));
+        if failures > 0 && now_ms.saturating_sub(failed_ms) < SAME_STALL_MS {
+            return Verdict::Steady;
+        }
+        let failures = failures + 1;
+        self.failures.store(failures, Ordering::Relaxed);
+        self.failed_ms.store(now_ms, Ordering::Relaxed);
         match state.mode {
             Mode::Live | Mode::Rebuilding if failures >= self.breaker_failures => {
                 self.enter(&mut state, Mode::Fallback)
@@ -150,15 +162,18 @@ impl Gate {
         self.state.lock().epoch.clone()
     }
 
-    /// The seed that began in this spell of rebuilding is complete, in this epoch.
-    pub(super) fn trust(&self, spell: u64, epoch: Arc<str>, now_ms: u64) -> Verdict {
+    /// The seed that began in this spell of rebuilding is complete, and this is what the mirror counts: published at once, so
+    /// that no older count on its way is the first.
+    pub(super) fn trust(&self, hub: &Hub, spell: u64, counted: Snapshot, now_ms: u64) -> Verdict {
         let mut state = self.state.lock();
         if state.mode != Mode::Rebuilding || state.spell != spell {
             return Verdict::Steady;
         }
-        state.epoch = Some(epoch);
+        state.epoch = Some(Arc::clone(&counted.epoch));
         self.live_since_ms.store(now_ms, Ordering::Relaxed);
-        self.enter(&mut state, Mode::Live)
+        let verdict = self.enter(&mut state, Mode::Live);
+        hub.publish(AvailabilityNews::new(counted));
+        verdict
     }
 
     /// Neither store could be asked.
@@ -244,11 +259,11 @@ mod tests {
     fn a_frame_of_the_mirror_passes_only_while_live_and_in_its_epoch() {
         let (gate, hub) = parts();
         assert_eq!(gate.publish(&hub, snapshot("a", 1)), Published::Ignored);
-        gate.trust(0, Arc::from("a"), 1);
+        gate.trust(&hub, 0, snapshot("a", 0), 1);
         assert_eq!(gate.publish(&hub, snapshot("b", 9)), Published::Ignored);
         assert_eq!(gate.publish(&hub, snapshot("a", 1)), Published::Pushed);
-        gate.mirror_failed();
-        assert_eq!(gate.mirror_failed(), Verdict::Changed(Mode::Fallback));
+        gate.mirror_failed(1_000);
+        assert_eq!(gate.mirror_failed(2_000), Verdict::Changed(Mode::Fallback));
         assert_eq!(gate.publish(&hub, snapshot("a", 2)), Published::Ignored);
     }
 
@@ -256,10 +271,10 @@ mod tests {
     fn each_change_of_mode_begins_an_epoch_of_the_nodes_own() {
         let (gate, hub) = parts();
         let epoch = |hub: &Hub| hub.availability().unwrap().snapshot().epoch.to_string();
-        gate.trust(0, Arc::from("a"), 1);
+        gate.trust(&hub, 0, snapshot("a", 0), 1);
         assert_eq!(gate.publish_own(&hub, 1, Source::Postgres, DateTime::UNIX_EPOCH), Published::Ignored);
-        gate.mirror_failed();
-        gate.mirror_failed();
+        gate.mirror_failed(1_000);
+        gate.mirror_failed(2_000);
         gate.publish_own(&hub, 1, Source::Postgres, DateTime::UNIX_EPOCH);
         assert_eq!(epoch(&hub), "n.1");
         gate.store_failed();
@@ -273,24 +288,38 @@ mod tests {
 
     #[test]
     fn one_slow_answer_does_not_open_the_breaker() {
-        let (gate, _) = parts();
+        let (gate, hub) = parts();
         let epoch: Arc<str> = Arc::from("a");
-        gate.trust(0, Arc::clone(&epoch), 1);
-        assert_eq!(gate.mirror_failed(), Verdict::Steady);
+        gate.trust(&hub, 0, snapshot("a", 0), 1);
+        assert_eq!(gate.mirror_failed(1_000), Verdict::Steady);
         gate.mirror_answered(Some(&epoch));
-        assert_eq!(gate.mirror_failed(), Verdict::Steady);
+        assert_eq!(gate.mirror_failed(2_000), Verdict::Steady);
         assert!(gate.is_live());
     }
 
     #[test]
+    fn many_calls_in_one_stall_are_one_failure() {
+        let (gate, hub) = parts();
+        gate.trust(&hub, 0, snapshot("a", 0), 1);
+        for at_ms in [1_000, 1_010, 1_249] {
+            assert_eq!(gate.mirror_failed(at_ms), Verdict::Steady);
+        }
+        assert_eq!(gate.mirror_failed(1_250), Verdict::Changed(Mode::Fallback));
+    }
+
+    #[test]
     fn a_changed_or_missing_epoch_means_rebuilding_and_live_time_starts_anew() {
-        let (gate, _) = parts();
-        gate.trust(0, Arc::from("a"), 5);
+        let (gate, hub) = parts();
+        gate.trust(&hub, 0, snapshot("a", 0), 5);
         assert_eq!(gate.live_for_ms(25), Some(20));
         assert_eq!(gate.mirror_answered(None), Verdict::Changed(Mode::Rebuilding));
         assert_eq!(gate.live_for_ms(25), None);
-        assert_eq!(gate.trust(0, Arc::from("b"), 30), Verdict::Steady, "a seed of an earlier spell counts for nothing");
-        gate.trust(1, Arc::from("b"), 30);
+        assert_eq!(
+            gate.trust(&hub, 0, snapshot("b", 0), 30),
+            Verdict::Steady,
+            "a seed of an earlier spell counts for nothing"
+        );
+        gate.trust(&hub, 1, snapshot("b", 0), 30);
         assert_eq!(gate.mirror_answered(Some(&Arc::from("c"))), Verdict::Changed(Mode::Rebuilding));
     }
 }

@@ -13,7 +13,7 @@ use super::{Answer, Check, ListFilter, ListPage, MitraView, Presence, PresenceEr
 use crate::{
     domain::{AvailablePage, MitraId, MitraRow, Mode, Source, StatusReason},
     hub::AvailabilityNews,
-    mirror::HistoryPoint,
+    mirror::{Entries, Entry, HistoryPoint},
     store::{DurableState, MitraQuery},
 };
 
@@ -60,7 +60,7 @@ impl Presence {
     /// Unknown mitra; neither the mirror nor the store can be asked.
     pub async fn reachable(&self, id: MitraId) -> Result<Answer<MitraView>, PresenceError> {
         if self.gate.is_live()
-            && let Ok(mut entries) = self.asked_mirror("entries", self.mirror.entries(&[id]).await)
+            && let Some(mut entries) = self.known_in_mirror(&[id]).await
             && let Some(Some(entry)) = entries.pop()
         {
             let view = MitraView::of_entry(&entry, StatusReason::Initial, self.settings.suspect_after);
@@ -118,8 +118,15 @@ impl Presence {
         if !self.gate.is_live() {
             return None;
         }
-        let entries = self.asked_mirror("entries", self.mirror.entries(ids).await).ok()?;
+        let entries = self.known_in_mirror(ids).await?;
         Some(entries.into_iter().flatten().filter_map(|entry| Some((entry.id, entry.heartbeat_age?))).collect())
+    }
+
+    /// What the live mirror knows of each; `None` when it cannot be asked, or was emptied or replaced.
+    pub(super) async fn known_in_mirror(&self, ids: &[MitraId]) -> Option<Vec<Option<Entry>>> {
+        let Entries { of_each, epoch } = self.asked_mirror("entries", self.mirror.entries(ids).await).ok()?;
+        self.verdict(self.gate.mirror_answered(epoch.as_ref()));
+        self.gate.is_live().then_some(of_each)
     }
 
     /// A view of the store judged by the mirror's ages where they are known: those are exact.

@@ -124,7 +124,7 @@ impl Presence {
             return Ok(false);
         }
         // The mirror first: whatever it knows was committed before.
-        let entries = self.asked_mirror("entries", self.mirror.entries(&some).await).map_err(lost)?;
+        let entries = self.asked_mirror("entries", self.mirror.entries(&some).await).map_err(lost)?.of_each;
         let rows = self.asked_store("mitras", self.store.mitras(&some).await)?;
         Ok(entries.iter().flatten().any(|entry| rows.iter().any(|row| row.id == entry.id && row.fence < entry.fence)))
     }
@@ -172,7 +172,7 @@ impl Presence {
 
     pub(super) async fn forget(&self, strangers: &[MitraId]) -> Result<u64, PresenceError> {
         // What the mirror knows is read before the store is asked: whatever appears in between has a newer fence.
-        let entries = self.asked_mirror("entries", self.mirror.entries(strangers).await).map_err(lost)?;
+        let entries = self.asked_mirror("entries", self.mirror.entries(strangers).await).map_err(lost)?.of_each;
         let created = self.asked_store("mitras", self.store.mitras(strangers).await)?;
         let gone: Vec<(MitraId, Fence)> = entries
             .into_iter()

@@ -4,15 +4,20 @@
 use std::{collections::HashMap, future::Future, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::{sync::Mutex as Turn, time::sleep};
+use tokio::{
+    sync::Mutex as Turn,
+    time::{sleep, timeout},
+};
 
 use super::{Presence, PresenceError};
-use crate::domain::{AvailablePage, Counts, MitraId, MitraRow};
+use crate::domain::{AvailablePage, Counts, MitraId, MitraRow, Mode};
 
 /// For how long an answer (or a failure) of the store serves everybody.
 const KEPT_MS: u64 = 500;
 /// Least time between two questions about single mitras.
 const PACE_MS: u64 = 200;
+/// Longest wait for a turn.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Ids in one question.
 const BATCH: usize = 1_000;
 /// Mitras in the sample that the answers of a moment are drawn from.
@@ -102,7 +107,13 @@ impl Presence {
             wanted.ids.insert(id, request);
             request
         };
-        let mut last = self.shared_rows.turn.lock().await;
+        // Both away: whoever waited would only wait for the next deadline.
+        if self.mode() == Mode::Stale {
+            return Err(PresenceError::Unavailable("neither store can be asked; try again shortly".to_owned()));
+        }
+        let Ok(mut last) = timeout(PATIENCE, self.shared_rows.turn.lock()).await else {
+            return Err(PresenceError::Unavailable("too many wait for the store; try again shortly".to_owned()));
+        };
         // An answer that was asked for before the request came is none.
         if last.asked.get(&id).is_none_or(|answered| *answered < request) {
             let wait = (last.at_ms + PACE_MS).saturating_sub(self.hub.now_ms());

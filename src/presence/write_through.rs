@@ -75,7 +75,7 @@ impl Presence {
             Err(error) => {
                 self.metrics.mirror_command(op, Outcome::Error);
                 tracing::debug!(op, %error, "the mirror did not answer");
-                self.verdict(self.gate.mirror_failed());
+                self.verdict(self.gate.mirror_failed(self.hub.now_ms()));
                 Err(error)
             }
         }
@@ -100,7 +100,7 @@ impl Presence {
     }
 
     /// Lets the keeper look at the mirror, or at the store in its place, when this time has passed.
-    fn look_within(&self, wait: Duration) {
+    pub(super) fn look_within(&self, wait: Duration) {
         let due = self.hub.now_ms() + wait.as_millis() as u64 + 1;
         if due < self.tick_due_ms.fetch_min(due, Relaxed) {
             self.keeper_wanted.notify_one();

@@ -12,7 +12,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
@@ -30,7 +30,7 @@ use crate::{
         StatusChange,
     },
     mirror::{
-        Applied, ApplyReport, Beat, BeatReport, Caution, Claimed, Claims, EVENT_QUEUE, Entry, HistoryPoint, Mirror,
+        Applied, ApplyReport, Beat, BeatReport, Caution, Claimed, Claims, EVENT_QUEUE, Entries, HistoryPoint, Mirror,
         MirrorError, MirrorEvent, MirrorSettings, NODE_LIFE, Pulse, Restraint, Write,
     },
 };
@@ -60,9 +60,11 @@ impl fmt::Debug for MemoryMirror {
 }
 
 impl MemoryMirror {
-    /// An empty mirror on the system's clock.
+    /// An empty mirror. Its clock begins with the system's and never jumps: a correction of that must not make everybody
+    /// silent at once.
     pub fn new(settings: MirrorSettings) -> Self {
-        Self::with_clock(settings, Arc::new(system_ms))
+        let (began, began_ms) = (Instant::now(), system_ms());
+        Self::with_clock(settings, Arc::new(move || began_ms + began.elapsed().as_millis() as u64))
     }
 
     /// An empty mirror on a clock of the caller's.
@@ -157,8 +159,10 @@ impl Mirror for MemoryMirror {
         }))
     }
 
-    async fn entries(&self, ids: &[MitraId]) -> Result<Vec<Option<Entry>>, MirrorError> {
-        Ok(self.at_once(|state, now_ms| ids.iter().map(|id| state.roll.entry(*id, now_ms)).collect()).0)
+    async fn entries(&self, ids: &[MitraId]) -> Result<Entries, MirrorError> {
+        let (of_each, pulse) =
+            self.at_once(|state, now_ms| ids.iter().map(|id| state.roll.entry(*id, now_ms)).collect());
+        Ok(Entries { of_each, epoch: pulse.epoch })
     }
 
     async fn is_deactivated(&self, id: MitraId) -> Result<bool, MirrorError> {
@@ -205,7 +209,8 @@ impl Mirror for MemoryMirror {
         Ok(removed)
     }
 
-    async fn open_epoch(&self) -> Result<Arc<str>, MirrorError> {
+    /// Nobody empties it.
+    async fn open_epoch(&self, _seeded: u64) -> Result<Arc<str>, MirrorError> {
         let candidate = Arc::from(uuid::Uuid::new_v4().simple().to_string());
         Ok(self.at_once(|state, _| state.publishing.open(candidate)).0)
     }

@@ -83,7 +83,7 @@ async fn a_silent_mitra_leaves_the_count_and_a_beat_brings_it_back() {
 #[tokio::test]
 async fn a_flip_of_any_goes_at_once_and_counts_wait_for_their_window() {
     let bench = bench();
-    bench.mirror.open_epoch().await.unwrap();
+    bench.mirror.open_epoch(0).await.unwrap();
     bench.mirror.tick().await.unwrap();
     let version = |pulse: Pulse| pulse.snapshot.unwrap().version;
     let before = version(bench.mirror.tick().await.unwrap());

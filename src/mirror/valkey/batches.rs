@@ -1,6 +1,9 @@
 //! Batches of rows, heartbeats and questions, each one run of a script.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fred::types::Value;
 
@@ -10,7 +13,7 @@ use super::{
 };
 use crate::{
     domain::{ControlMessage, MitraId, StatusChange},
-    mirror::{Applied, ApplyReport, Beat, BeatReport, Entry, Mirror, MirrorError, Pulse, Refusal, Refused, Write},
+    mirror::{Applied, ApplyReport, Beat, BeatReport, Entries, Mirror, MirrorError, Pulse, Refusal, Refused, Write},
 };
 
 impl ValkeyMirror {
@@ -90,18 +93,21 @@ impl ValkeyMirror {
         Ok(BeatReport { refused, pulse })
     }
 
-    pub(super) async fn entries_batch(&self, ids: &[MitraId]) -> Result<Vec<Option<Entry>>, MirrorError> {
+    pub(super) async fn entries_batch(&self, ids: &[MitraId]) -> Result<Entries, MirrorError> {
         let mut arguments = self.arguments(ids.len());
         arguments.extend(ids.iter().map(|id| Value::from(id.to_string())));
         let mut reply = self.run(&catalog::ENTRIES, self.keys.fixed(0), arguments).await?;
         let now_ms = reply.number()?;
+        let epoch = Some(reply.text()?).filter(|epoch| !epoch.is_empty()).map(Arc::from);
         let mut words = reply.list()?;
-        ids.iter()
+        let of_each: Result<_, MirrorError> = ids
+            .iter()
             .map(|id| {
                 let (record, last_ms) = (words.text()?, words.text()?);
                 let age = last_ms.parse().ok().map(|last_ms| reply::age(now_ms, last_ms));
                 Ok(Record::parse(&record).map(|record| record.into_entry(*id, age)))
             })
-            .collect()
+            .collect();
+        Ok(Entries { of_each: of_each?, epoch })
     }
 }

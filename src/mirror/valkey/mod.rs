@@ -43,7 +43,7 @@ use crate::{
         AvailableMitra, AvailablePage, ControlMessage, Counts, Fence, MitraId, NodeId, NodeRecord, Snapshot, Source,
     },
     mirror::{
-        ApplyReport, BATCH, Beat, BeatReport, Caution, Claimed, Claims, EVENT_QUEUE, Entry, HistoryPoint, Mirror,
+        ApplyReport, BATCH, Beat, BeatReport, Caution, Claimed, Claims, EVENT_QUEUE, Entries, HistoryPoint, Mirror,
         MirrorError, MirrorEvent, MirrorSettings, NODE_LIFE, Pulse, Restraint, Write,
     },
 };
@@ -287,10 +287,14 @@ impl Mirror for ValkeyMirror {
         Ok((AvailablePage { mitras, total }, pulse))
     }
 
-    async fn entries(&self, ids: &[MitraId]) -> Result<Vec<Option<Entry>>, MirrorError> {
-        let mut entries = Vec::with_capacity(ids.len());
-        for batch in ids.chunks(BATCH) {
-            entries.extend(self.entries_batch(batch).await?);
+    async fn entries(&self, ids: &[MitraId]) -> Result<Entries, MirrorError> {
+        let mut batches = ids.chunks(BATCH);
+        let mut entries = self.entries_batch(batches.next().unwrap_or_default()).await?;
+        for batch in batches {
+            let next = self.entries_batch(batch).await?;
+            entries.of_each.extend(next.of_each);
+            // One that was emptied in between has none, or another.
+            entries.epoch = next.epoch.filter(|epoch| entries.epoch.as_ref() == Some(epoch));
         }
         Ok(entries)
     }
@@ -399,11 +403,12 @@ impl Mirror for ValkeyMirror {
         Ok(removed)
     }
 
-    async fn open_epoch(&self) -> Result<Arc<str>, MirrorError> {
-        let mut arguments = self.arguments(1);
+    async fn open_epoch(&self, seeded: u64) -> Result<Arc<str>, MirrorError> {
+        let mut arguments = self.arguments(2);
         arguments.push(Value::from(uuid::Uuid::new_v4().simple().to_string()));
+        arguments.push(Value::Integer(i64::try_from(seeded).unwrap_or(i64::MAX)));
         let pulse = self.run(&catalog::OPEN, self.keys.fixed(0), arguments).await?.into_pulse()?;
-        pulse.epoch.ok_or_else(|| MirrorError("script `open` answered without an epoch".to_owned()))
+        pulse.epoch.ok_or_else(|| MirrorError("the mirror was emptied while it was seeded".to_owned()))
     }
 
     async fn tell(&self, message: &ControlMessage) -> Result<(), MirrorError> {

@@ -117,7 +117,7 @@ impl Kind {
     /// An empty mirror with an epoch.
     pub async fn open(self, settings: MirrorSettings) -> Bench {
         let bench = self.empty(settings).await;
-        bench.open_epoch().await.expect("opened");
+        bench.open_epoch(0).await.expect("opened");
         bench
     }
 }
@@ -208,7 +208,7 @@ impl Bench {
     }
 
     pub async fn age(&self, n: u128) -> Option<Duration> {
-        self.entries(&[id(n)]).await.expect("read")[0].as_ref().and_then(|entry| entry.heartbeat_age)
+        self.entries(&[id(n)]).await.expect("read").of_each[0].as_ref().and_then(|entry| entry.heartbeat_age)
     }
 }
 

@@ -29,7 +29,10 @@ local function decline(id, record, wanted, at)
     return refuse(id, 'unknown', '0')
   end
   local state, known_epoch, generation, revision, sessions, max_sessions, last_ms = record:match(RECORD)
-  if state == 'f' then
+  if not state then
+    -- Not of this version, or somebody else's: whoever asked the truth can write it anew.
+    refuse(id, 'unknown', '0')
+  elseif state == 'f' then
     refuse(id, 'offline', known_epoch)
   elseif state == 'd' or state == 'x' then
     refuse(id, 'deactivated', known_epoch)

@@ -1,10 +1,10 @@
--- What is known of each id. ARGV: ids. Answers {now, known}; two words per id: record or '', last heartbeat ms or ''.
+-- What is known of each id. ARGV: ids. Answers {now, epoch or '', known}; two words per id: record or '', last heartbeat ms or ''.
 local ids = {}
 for argument = FIXED_ARGS + 1, #ARGV do
   ids[#ids + 1] = ARGV[argument]
 end
 if #ids == 0 then
-  return { now, {} }
+  return { now, epoch or '', {} }
 end
 local records = call('HMGET', K_MITRAS, unpack(ids))
 local liveness = call('ZMSCORE', K_LIVENESS, unpack(ids))
@@ -22,4 +22,4 @@ for position, id in ipairs(ids) do
   known[position * 2 - 1] = record or ''
   known[position * 2] = liveness[position] or ''
 end
-return { now, known }
+return { now, epoch or '', known }

@@ -1,5 +1,9 @@
 -- Declares the mirror seeded: from here on it is believed, counted and published. ARGV: the epoch to set if there is
--- none, or if it is of another server. Answers the pulse.
+-- none, or if it is of another server; how many mitras were seeded. Answers the pulse, without an epoch when fewer are known:
+-- it was emptied meanwhile.
+if not epoch and call('HLEN', K_MITRAS) < tonumber(ARGV[FIXED_ARGS + 2]) then
+  return pulse()
+end
 
 -- A replica that was promoted carries its primary's epoch, and may lack the last versions that were published in it:
 -- numbers would be given out twice. So an epoch belongs to the server that began it, known by the identity it gave

@@ -45,7 +45,7 @@ async fn all_keys_agree_after_every_operation() {
     let mut random = StdRng::seed_from_u64(seed);
     let server = Server::start();
     let mirror = connect(&server.url(0), None, calm()).await;
-    mirror.open_epoch().await.unwrap();
+    mirror.open_epoch(0).await.unwrap();
     let mut raw = server.raw();
     let mut model = Model::new();
     let mut claims = Vec::new();

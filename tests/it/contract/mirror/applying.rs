@@ -31,7 +31,7 @@ async fn a_row_changes_the_mirror_once(kind: Kind) {
     assert_eq!(bench.applied(row(1, 1)).await, Applied::Changed);
     assert_eq!(bench.applied(row(1, 1)).await, Applied::Same);
     assert_eq!(bench.applied(row(1, 2)).await, Applied::Changed, "a newer fence is news");
-    let entry = bench.entries(&[id(1)]).await.unwrap()[0].clone().unwrap();
+    let entry = bench.entries(&[id(1)]).await.unwrap().of_each[0].clone().unwrap();
     assert_eq!((entry.fence.revision, entry.online, entry.active), (2, true, true));
     assert_eq!((entry.sessions, entry.max_sessions, entry.online_epoch), (0, 1, 1));
 }

@@ -64,13 +64,13 @@ async fn a_claim_takes_no_more_than_it_may_and_not_always_the_same(kind: Kind) {
 async fn a_claimed_mitra_is_put_back_as_it_was(kind: Kind) {
     let bench = kind.open(calm()).await;
     bench.apply(&[aged(MitraRow { sessions: 1, max_sessions: 2, ..row(1, 7) }, OLD)]).await.unwrap();
-    let before = bench.entries(&[id(1)]).await.unwrap()[0].clone().unwrap();
+    let before = bench.entries(&[id(1)]).await.unwrap().of_each[0].clone().unwrap();
     let claimed = bench.claimed(OLD, 1).await;
-    let taken = bench.entries(&[id(1)]).await.unwrap()[0].clone().unwrap();
+    let taken = bench.entries(&[id(1)]).await.unwrap().of_each[0].clone().unwrap();
     assert_eq!((taken.online, taken.heartbeat_age, taken.fence), (false, None, before.fence));
     bench.unclaim(&claimed).await.unwrap();
     bench.unclaim(&claimed).await.unwrap();
-    let after = bench.entries(&[id(1)]).await.unwrap()[0].clone().unwrap();
+    let after = bench.entries(&[id(1)]).await.unwrap().of_each[0].clone().unwrap();
     assert!(after.heartbeat_age >= before.heartbeat_age);
     assert_eq!(hadir::mirror::Entry { heartbeat_age: before.heartbeat_age, ..after }, before);
 }
@@ -141,7 +141,7 @@ async fn forgetting_removes_every_trace_unless_something_newer_is_known(kind: Ki
     let seen = |revision| Fence { generation: 1, revision };
     let removed = bench.forget(&[(id(1), seen(4)), (id(2), seen(5)), (id(3), seen(6)), (id(4), seen(6))]).await;
     assert_eq!(removed.unwrap(), 2);
-    let entries = bench.entries(&[id(1), id(2), id(3), id(4)]).await.unwrap();
+    let entries = bench.entries(&[id(1), id(2), id(3), id(4)]).await.unwrap().of_each;
     let known: Vec<bool> = entries.iter().map(Option::is_some).collect();
     assert_eq!(known, [true, false, false, false]);
     let counts = bench.counted().await;

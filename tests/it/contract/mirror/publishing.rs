@@ -44,15 +44,15 @@ async fn nothing_is_published_before_the_mirror_is_seeded(kind: Kind) {
 async fn opening_publishes_the_first_snapshot_and_happens_once(kind: Kind) {
     let bench = kind.empty(calm()).await;
     bench.applied(row(1, 1)).await;
-    let epoch = bench.open_epoch().await.unwrap();
+    let epoch = bench.open_epoch(0).await.unwrap();
     assert!(!epoch.is_empty());
     let cached = bench.cached_snapshot().await.unwrap().unwrap();
     assert_eq!((&cached.epoch, cached.version, cached.available, cached.stale), (&epoch, 1, 1, false));
     assert_eq!(cached.source, bench.source());
-    assert_eq!(bench.open_epoch().await.unwrap(), epoch);
+    assert_eq!(bench.open_epoch(0).await.unwrap(), epoch);
     assert_eq!(bench.snapshot().await.version, 1);
     let other = kind.empty(calm()).await;
-    assert_ne!(other.open_epoch().await.unwrap(), epoch, "another mirror is another epoch");
+    assert_ne!(other.open_epoch(0).await.unwrap(), epoch, "another mirror is another epoch");
 }
 
 async fn the_version_rises_only_when_the_count_changes(kind: Kind) {
@@ -183,7 +183,7 @@ async fn the_cached_snapshot_dies_when_nobody_ticks(kind: Kind) {
 async fn history_begins_with_the_first_pulse(kind: Kind) {
     let bench = kind.empty(calm()).await;
     bench.apply(&[write(row(1, 1)), write(MitraRow { sessions: 1, ..row(2, 2) })]).await.unwrap();
-    bench.open_epoch().await.unwrap();
+    bench.open_epoch(0).await.unwrap();
     for _ in 0..20 {
         bench.tick().await.unwrap();
     }

@@ -80,7 +80,7 @@ async fn entries_come_in_the_order_asked(kind: Kind) {
     let bench = kind.open(calm()).await;
     let claimed = aged(MitraRow { online_epoch: 8, ..row(3, 30) }, Duration::from_secs(90));
     bench.apply(&[write(row(1, 10)), write(MitraRow { online: false, ..row(2, 20) }), claimed]).await.unwrap();
-    let entries = bench.entries(&[id(3), id(9), id(2), id(1), id(3)]).await.unwrap();
+    let entries = bench.entries(&[id(3), id(9), id(2), id(1), id(3)]).await.unwrap().of_each;
     let told: Vec<_> = entries
         .iter()
         .map(|entry| entry.as_ref().map(|entry| (entry.id, entry.online, entry.online_epoch, entry.fence.revision)))
@@ -88,7 +88,7 @@ async fn entries_come_in_the_order_asked(kind: Kind) {
     let third = Some((id(3), true, 8, 30));
     assert_eq!(told, [third, None, Some((id(2), false, 1, 20)), Some((id(1), true, 1, 10)), third]);
     assert_eq!(entries[2].as_ref().unwrap().heartbeat_age, None);
-    assert!(bench.entries(&[]).await.unwrap().is_empty());
+    assert!(bench.entries(&[]).await.unwrap().of_each.is_empty());
 }
 
 fn record(node: &str, customer: u64) -> NodeRecord {

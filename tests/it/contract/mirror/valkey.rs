@@ -22,7 +22,7 @@ async fn started() -> (Server, ValkeyMirror) {
     let server = Server::start();
     let mirror = connect(&server.url(0), None, calm()).await;
     listening(&mirror).await;
-    mirror.open_epoch().await.expect("opened");
+    mirror.open_epoch(0).await.expect("opened");
     (server, mirror)
 }
 
@@ -126,7 +126,7 @@ async fn a_prefix_stands_before_every_key_and_channel_and_a_database_in_channels
     let mut events = mirror.events();
 
     mirror.apply(&[write(row(1, 1))]).await.unwrap();
-    mirror.open_epoch().await.unwrap();
+    mirror.open_epoch(0).await.unwrap();
     let record =
         NodeRecord { node_id: NodeId::new("n1"), sockets: SocketCounts::default(), mode: Mode::Live, seen_ms: 0 };
     mirror.report_node(&record).await.unwrap();
@@ -150,7 +150,7 @@ async fn a_prefix_stands_before_every_key_and_channel_and_a_database_in_channels
 #[tokio::test]
 async fn foreign_messages_are_skipped() {
     let (server, mirror) = started().await;
-    let epoch = mirror.open_epoch().await.unwrap();
+    let epoch = mirror.open_epoch(0).await.unwrap();
     let mut events = mirror.events();
     let mut raw = server.raw();
     let probe = ControlMessage::Probe { node: NodeId::new("n1"), nonce: 7 };
@@ -189,14 +189,14 @@ async fn a_server_that_forgot_the_scripts_is_told_them_again() {
 async fn an_emptied_mirror_has_no_epoch_and_a_new_one_after_it_was_seeded() {
     let (server, mirror) = started().await;
     mirror.apply(&[write(row(1, 1))]).await.unwrap();
-    let before = mirror.open_epoch().await.unwrap();
+    let before = mirror.open_epoch(0).await.unwrap();
     server.raw().ask(&["FLUSHALL"]);
     assert!(mirror.tick().await.unwrap().epoch.is_none());
     let report = mirror.beat(&[beat(1)]).await.unwrap();
     assert!(report.pulse.epoch.is_none());
     assert_eq!(report.refused[0].why, Refused::Unknown);
     mirror.apply(&[write(row(1, 1))]).await.unwrap();
-    let after = mirror.open_epoch().await.unwrap();
+    let after = mirror.open_epoch(0).await.unwrap();
     assert_ne!(after, before);
     let snapshot = mirror.tick().await.unwrap().snapshot.unwrap();
     assert_eq!((snapshot.epoch, snapshot.version, snapshot.available), (after, 1, 1));
@@ -219,7 +219,7 @@ async fn an_evicted_or_foreign_change_ends_the_epoch() {
     ];
     for change in changes {
         mirror.apply(&[write(row(1, 1)), write(row(2, 2))]).await.unwrap();
-        mirror.open_epoch().await.unwrap();
+        mirror.open_epoch(0).await.unwrap();
         assert!(mirror.tick().await.unwrap().epoch.is_some());
         raw.ask(change);
         assert!(mirror.tick().await.unwrap().epoch.is_none(), "{change:?} went unnoticed");
@@ -249,7 +249,7 @@ async fn what_another_program_damaged_is_repaired_by_the_same_rows() {
     raw.ask(&["SET", &format!("mitra:heartbeat:{three}"), "never"]);
     let outcomes = mirror.apply(&rows).await.unwrap().outcomes;
     assert_eq!(outcomes, [hadir::mirror::Applied::Changed; 3]);
-    mirror.open_epoch().await.unwrap();
+    mirror.open_epoch(0).await.unwrap();
     assert_eq!(keys(&mut raw), sound.union(&BTreeSet::from(["mitras:online".to_owned()])).cloned().collect());
     let counts = mirror.counts().await.unwrap().0;
     assert_eq!((counts.online, counts.available, counts.busy, counts.deactivated), (2, 1, 1, 0));
@@ -269,7 +269,7 @@ async fn what_another_program_damaged_is_repaired_by_the_same_rows() {
         }
     }
     assert!(known.contains(&stranger));
-    let entry = mirror.entries(&[stranger]).await.unwrap()[0].clone().expect("known, if only from the sets");
+    let entry = mirror.entries(&[stranger]).await.unwrap().of_each[0].clone().expect("known, if only from the sets");
     assert_eq!(mirror.forget(&[(stranger, entry.fence)]).await.unwrap(), 1);
     assert_eq!(mirror.counts().await.unwrap().0.online, 2);
     mirror.close().await;
@@ -280,7 +280,7 @@ async fn a_clock_that_was_set_back_freezes_neither_window_nor_history() {
     let server = Server::start();
     let settings = hadir::mirror::MirrorSettings { snapshot_window: Duration::from_secs(3_600), ..calm() };
     let mirror = connect(&server.url(0), None, settings).await;
-    mirror.open_epoch().await.unwrap();
+    mirror.open_epoch(0).await.unwrap();
     mirror.apply(&[write(row(1, 1))]).await.unwrap();
     let waiting = mirror.apply(&[write(row(2, 2))]).await.unwrap().pulse;
     assert!(waiting.due_in.is_some());
@@ -324,7 +324,7 @@ async fn history_holds_an_hour_and_a_dead_nodes_record_is_dropped() {
 async fn two_nodes_publish_each_change_once() {
     let server = Server::start();
     let (one, two) = (connect(&server.url(0), None, calm()).await, connect(&server.url(0), None, calm()).await);
-    one.open_epoch().await.unwrap();
+    one.open_epoch(0).await.unwrap();
     let mut listening = server.raw();
     listening.ask(&["SUBSCRIBE", "availability:events"]);
     for n in 0..20 {
@@ -367,7 +367,7 @@ async fn a_server_that_is_away_at_start_is_found_when_it_comes() {
     })
     .await;
     assert!(mirror.is_connected());
-    mirror.open_epoch().await.unwrap();
+    mirror.open_epoch(0).await.unwrap();
     mirror.close().await;
 }
 
@@ -447,7 +447,7 @@ async fn a_cut_subscription_is_renewed_and_told() {
 async fn no_error_repeats_the_password() {
     let server = Server::with_password("correct-horse");
     let mirror = connect(&server.url(0), None, calm()).await;
-    mirror.open_epoch().await.unwrap();
+    mirror.open_epoch(0).await.unwrap();
     // The password is changed under us, and every connection is cut.
     let mut raw = server.raw();
     raw.ask(&["CONFIG", "SET", "requirepass", "another-word"]);
