@@ -56,6 +56,19 @@ fn many_beats_of_one_mitra_are_one_pending_beat_with_the_newest_time() {
 }
 
 #[test]
+fn beats_by_rest_of_a_mitra_without_a_socket_wait_once() {
+    let hub = hub();
+    let id = MitraId(Uuid::new_v4());
+    (1..=1_000).for_each(|at_ms| hub.beat_detached(id, 1, at_ms));
+    assert_eq!(pending(&hub), [(id, 1_000)]);
+    hub.forget_detached();
+    hub.beat_detached(id, 1, 2_000);
+    hub.forget_detached();
+    hub.beat_detached(id, 1, 3_000);
+    assert_eq!(pending(&hub), [(id, 3_000)], "one that waits is kept");
+}
+
+#[test]
 fn a_customer_never_beats() {
     let hub = hub();
     let customer = hub.register(holder(Role::Customer)).unwrap();

@@ -23,6 +23,8 @@ on_cluster!(
     commands_are_unavailable_and_sockets_live_while_postgres_is_away,
     both_away_is_the_last_state_marked_stale,
     after_both_were_away_who_was_heard_all_the_time_is_counted_at_once,
+    after_both_were_away_the_store_is_believed_when_it_was_told_who_beat,
+    a_mirror_that_was_emptied_is_not_believed_about_anybody,
     while_the_store_is_away_a_mirror_that_is_not_trusted_is_kept_fresh,
     a_node_starts_without_valkey,
     a_thousand_questions_in_an_outage_are_few_questions_to_postgres,
@@ -220,6 +222,41 @@ async fn after_both_were_away_who_was_heard_all_the_time_is_counted_at_once(worl
     node.store_traffic(Traffic::Flows);
     assert_eq!(watching.await.unwrap()["available"], 1, "never none");
     app.abort();
+}
+
+/// Postgres comes back first, and says that nobody was heard for long: it could not be told.
+async fn after_both_were_away_the_store_is_believed_when_it_was_told_who_beat(world: World) {
+    let settings = HASTY.into_iter().chain([("HEARTBEAT_MIRROR_INTERVAL_SECONDS", "0.5")]);
+    let node = world.node_with(&settings.collect::<Vec<_>>()).await;
+    let mitra = node.mitra().await;
+    let app = beating(&node, &mitra).await;
+    let mut watcher = node.dial_customer().await;
+    watcher.sees(1).await;
+    let watching = tokio::spawn(async move {
+        let of_store = |frame: &Value| frame["source"] == json!(Source::Postgres) && frame["stale"] == false;
+        watcher.until("away", |frame| frame["stale"] == true).await;
+        watcher.until("the store, or nobody", |frame| of_store(frame) || frame["any"] == false).await
+    });
+    node.mirror_traffic(Traffic::Cut);
+    node.store_traffic(Traffic::Cut);
+    node.reaches(Mode::Stale).await;
+    tokio::time::sleep(BEYOND_SUSPICION * 2).await;
+    node.store_traffic(Traffic::Flows);
+    node.reaches(Mode::Fallback).await;
+    let frame = watching.await.expect("watched");
+    assert_eq!((&frame["any"], &frame["available"]), (&json!(true), &json!(1)), "{frame}");
+    app.abort();
+}
+
+async fn a_mirror_that_was_emptied_is_not_believed_about_anybody(world: World) {
+    let node = world.node().await;
+    let mitra = node.online_mitra().await;
+    for _ in 0..10 {
+        node.reaches(Mode::Live).await;
+        world.valkey().ask(&["FLUSHALL"]);
+        let view = node.presence().reachable(mitra.id).await.unwrap();
+        assert!(view.value.reachability().available, "{:?}", view.source);
+    }
 }
 
 async fn while_the_store_is_away_a_mirror_that_is_not_trusted_is_kept_fresh(world: World) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hadir::domain::{Actor, MitraId, Role, StatusReason};
+use hadir::domain::{Actor, MitraId, Role, StatusReason, SubjectId};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -17,6 +17,7 @@ on_cluster!(
     a_sign_in_revoked_by_sql_closes_its_sockets_on_every_node,
     a_mitra_deleted_by_sql_is_forgotten_and_its_sockets_close,
     many_rows_in_one_statement_all_follow,
+    without_the_bell_the_look_at_sign_ins_finds_a_revoked_one,
     without_the_bell_the_look_at_recent_changes_finds_them,
     without_triggers_a_reseed_finds_them,
 );
@@ -90,9 +91,8 @@ async fn a_capacity_changed_by_sql_moves_the_count(world: World) {
     in_agreement(&world, &node, mitra.id).await;
 }
 
-async fn a_sign_in_revoked_by_sql_closes_its_sockets_on_every_node(world: World) {
-    let (here, there) = (world.node().await, world.node().await);
-    let customer = hadir::domain::SubjectId(Uuid::new_v4());
+/// A sign-in of this customer.
+async fn signed_in(world: &World, customer: SubjectId) -> Uuid {
     let sign_in = Uuid::new_v4();
     sqlx::query(
         "INSERT INTO auth_sessions (id, subject_id, role, expires_at) VALUES ($1, $2, $3, now() + interval '1h')",
@@ -103,17 +103,36 @@ async fn a_sign_in_revoked_by_sql_closes_its_sockets_on_every_node(world: World)
     .execute(world.sql())
     .await
     .unwrap();
+    sign_in
+}
+
+async fn revoke(world: &World, sign_in: Uuid) {
+    let sql = "UPDATE auth_sessions SET revoked_at = now() WHERE id = $1";
+    sqlx::query(sql).bind(sign_in).execute(world.sql()).await.unwrap();
+}
+
+async fn without_the_bell_the_look_at_sign_ins_finds_a_revoked_one(world: World) {
+    let node = world.node_with(&[("HADIR_CHANGE_FEED_SECONDS", "0.3")]).await;
+    silence_the_bell(&world).await;
+    let customer = SubjectId(Uuid::new_v4());
+    let sign_in = signed_in(&world, customer).await;
+    let token = node.token_for(customer, Role::Customer, Some(sign_in), Duration::from_secs(600));
+    let mut socket = Client::dial(node.public(), "/ws/availability", &token).await;
+    revoke(&world, sign_in).await;
+    assert_eq!(socket.closed().await, Closed::new(4501, "revoked"));
+}
+
+async fn a_sign_in_revoked_by_sql_closes_its_sockets_on_every_node(world: World) {
+    let (here, there) = (world.node().await, world.node().await);
+    let customer = SubjectId(Uuid::new_v4());
+    let sign_in = signed_in(&world, customer).await;
     let token = here.token_for(customer, Role::Customer, Some(sign_in), Duration::from_secs(600));
     let mut sockets = Vec::new();
     for node in [&here, &there] {
         sockets.push(Client::dial(node.public(), "/ws/availability", &token).await);
     }
     let mut other = Client::dial(there.public(), "/ws/availability", &here.token_of(customer, Role::Customer)).await;
-    sqlx::query("UPDATE auth_sessions SET revoked_at = now() WHERE id = $1")
-        .bind(sign_in)
-        .execute(world.sql())
-        .await
-        .unwrap();
+    revoke(&world, sign_in).await;
     for socket in &mut sockets {
         assert_eq!(socket.closed().await, Closed::new(4501, "revoked"));
     }

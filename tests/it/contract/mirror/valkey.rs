@@ -294,6 +294,37 @@ async fn a_clock_that_was_set_back_freezes_neither_window_nor_history() {
 }
 
 #[tokio::test]
+async fn a_mirror_that_was_emptied_while_it_was_seeded_is_not_opened() {
+    let server = Server::start();
+    let mirror = connect(&server.url(0), None, calm()).await;
+    mirror.apply(&[write(row(1, 1)), write(row(2, 2)), write(row(3, 3))]).await.unwrap();
+    server.raw().ask(&["FLUSHALL"]);
+    mirror.apply(&[write(row(4, 4))]).await.unwrap();
+    assert!(mirror.open_epoch(4).await.is_err(), "three of four are missing");
+    assert!(mirror.tick().await.unwrap().epoch.is_none());
+    mirror.apply(&[write(row(1, 1)), write(row(2, 2)), write(row(3, 3))]).await.unwrap();
+    mirror.open_epoch(4).await.unwrap();
+    assert_eq!(mirror.counts().await.unwrap().0.online, 4);
+    mirror.close().await;
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_refuses_its_own_beat_only() {
+    let (server, mirror) = started().await;
+    mirror.apply(&[write(row(1, 1)), write(row(2, 2))]).await.unwrap();
+    let damaged = row(1, 1).id;
+    server.raw().ask(&["HSET", "hadir:mitras", &damaged.to_string(), "of another version"]);
+    let refused = mirror.beat(&[beat(1), beat(2)]).await.unwrap().refused;
+    assert_eq!(
+        refused.iter().map(|refusal| (refusal.id, refusal.why)).collect::<Vec<_>>(),
+        [(damaged, Refused::Unknown)]
+    );
+    mirror.apply(&[write(row(1, 1))]).await.unwrap();
+    assert!(mirror.beat(&[beat(1)]).await.unwrap().refused.is_empty(), "the truth was written anew");
+    mirror.close().await;
+}
+
+#[tokio::test]
 async fn history_holds_an_hour_and_a_dead_nodes_record_is_dropped() {
     let (server, mirror) = started().await;
     let mut raw = server.raw();
