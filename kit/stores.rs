@@ -60,16 +60,16 @@ impl Valkey {
     /// # Errors
     /// `valkey-server` is not installed or does not start.
     pub async fn start() -> Result<Self> {
-        Self::start_with(Path::new("valkey-server"), &[], &[]).await
+        Self::start_with(&[]).await
     }
 
-    /// The same with a program in front of it and further arguments; with none of its own it is `valkey-server` itself.
+    /// The same with further arguments.
     ///
     /// # Errors
     /// `valkey-server` is not installed or does not start.
-    pub async fn start_with(program: &Path, before: &[&str], more: &[&str]) -> Result<Self> {
+    pub async fn start_with(more: &[&str]) -> Result<Self> {
         let mut valkey = Self { port: free_port()?, folder: tempfile::tempdir()?, server: None };
-        valkey.run(program, before, more).await?;
+        valkey.run(more).await?;
         Ok(valkey)
     }
 
@@ -78,16 +78,17 @@ impl Valkey {
     /// # Errors
     /// It does not start.
     pub async fn restart(&mut self, more: &[&str]) -> Result<()> {
-        self.run(Path::new("valkey-server"), &[], more).await
+        self.run(more).await
     }
 
-    async fn run(&mut self, program: &Path, before: &[&str], more: &[&str]) -> Result<()> {
+    async fn run(&mut self, more: &[&str]) -> Result<()> {
         let port_text = self.port.to_string();
         let directory = self.folder.path().display().to_string();
         let own =
             ["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", &directory];
-        let arguments: Vec<String> = before.iter().chain(&own).chain(more).map(|text| (*text).to_owned()).collect();
-        let server = Kept::start(program, &arguments, &[], &self.folder.path().join("stderr")).await;
+        let arguments: Vec<String> = own.iter().chain(more).map(|text| (*text).to_owned()).collect();
+        let stderr = self.folder.path().join("stderr");
+        let server = Kept::start(Path::new("valkey-server"), &arguments, &[], &stderr).await;
         self.server = Some(server.context("`scripts/test` installs Valkey")?);
         // Any answer will do: one that is loading, or wants a password, says so.
         let answers = || Raw::to(self.port).is_ok_and(|mut raw| raw.ask(&[b"PING"]).is_ok() || raw.was_refused());

@@ -31,7 +31,7 @@ impl Watched {
     pub async fn start(primary: u16) -> Result<Self> {
         let primary_port = primary.to_string();
         let follow = ["--replicaof", "127.0.0.1", &primary_port];
-        let replica = Valkey::start_with(Path::new("valkey-server"), &[], &follow).await?;
+        let replica = Valkey::start_with(&follow).await?;
         let folder = tempfile::tempdir()?;
         let port = free_port()?;
         let configuration = folder.path().join("sentinel.conf");

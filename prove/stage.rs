@@ -50,9 +50,9 @@ pub struct Means<'a> {
 /// What a row changes of the usual stage.
 #[derive(Default)]
 pub struct Scenery {
-    /// A program, with arguments, that Valkey runs under.
-    pub valkey_under: Vec<String>,
-    /// The same for the nodes.
+    /// Variables in PostgreSQL's environment.
+    pub postgres_environment: Vec<(String, String)>,
+    /// A program, with arguments, that each node runs under.
     pub node_under: [Vec<String>; 2],
     /// Further settings of both nodes.
     pub settings: Vec<(String, String)>,
@@ -86,15 +86,17 @@ impl Stage {
     /// # Errors
     /// Something does not start.
     pub async fn set(means: &Means<'_>, scenery: Scenery) -> Result<Self> {
-        let postgres = Postgres::start().await?;
+        let mut postgres = Postgres::start().await?;
+        if !scenery.postgres_environment.is_empty() {
+            let environment = scenery.postgres_environment.clone();
+            let restarted = tokio::task::spawn_blocking(move || {
+                postgres.server.restart_with(&environment);
+                postgres
+            });
+            postgres = restarted.await.context("PostgreSQL does not start with another environment")?;
+        }
         let database = postgres.new_database().await?;
-        let under = &scenery.valkey_under;
-        let (program, before) = match under.split_first() {
-            Some((program, rest)) => (program.clone(), [rest, &["valkey-server".to_owned()]].concat()),
-            None => ("valkey-server".to_owned(), Vec::new()),
-        };
-        let before: Vec<&str> = before.iter().map(String::as_str).collect();
-        let valkey = Valkey::start_with(Path::new(&program), &before, &[]).await?;
+        let valkey = Valkey::start().await?;
         let watched = if scenery.sentinel { Some(Watched::start(valkey.port).await?) } else { None };
 
         let migrate = [("AUTH_JWT_SECRET", SECRET), ("DATABASE_URL", database.url.as_str())];
@@ -314,6 +316,18 @@ impl Stage {
             .await?;
         connection.close().await?;
         Ok(row.try_get::<i64, _>("n")?.unsigned_abs())
+    }
+
+    /// PostgreSQL's clock, seconds since 1970.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn clock_of_postgres(&self) -> Result<i64> {
+        let mut connection = PgConnection::connect(&self.database.url).await?;
+        let row = sqlx::query("SELECT extract(epoch FROM clock_timestamp())::bigint AS now");
+        let now = row.fetch_one(&mut connection).await?.try_get("now")?;
+        connection.close().await?;
+        Ok(now)
     }
 
     /// Everything that both nodes logged.

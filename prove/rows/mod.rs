@@ -83,7 +83,7 @@ pub const ROWS: &[Row] = &[
     row("stalled-readers", "customers that stopped reading"),
     row("slow-loris", "connections that never finish their request"),
     row("sessions-valkey-cut", "sessions begin and end while Valkey comes and goes"),
-    row("clocks-apart", "a node's clock +5 minutes, Valkey's -7"),
+    row("clocks-apart", "a node's clock +5 minutes, PostgreSQL's -7"),
     row("clocks-apart-outage", "the same, and Valkey is away for a while"),
 ];
 
@@ -92,19 +92,19 @@ pub const ROWS: &[Row] = &[
 /// # Errors
 /// It could not be carried out.
 pub async fn prove(name: &str, means: &Means<'_>, out: &Path) -> Result<Outcome> {
-    let mut stage = Stage::set(means, scenery(name)?).await?;
+    let mut stage = Stage::set(means, scenery(name)).await?;
     let outcome = on_stage(name, &mut stage, means).await;
     finish(name, stage, outcome, out).await
 }
 
-fn scenery(name: &str) -> Result<Scenery> {
-    Ok(match name {
-        "clocks-apart" | "clocks-apart-outage" => clocks::scenery()?,
+fn scenery(name: &str) -> Scenery {
+    match name {
+        "clocks-apart" | "clocks-apart-outage" => clocks::scenery(),
         "valkey-failover" => Scenery { sentinel: true, ..Scenery::default() },
         "stalled-readers" => clients::stalled_scenery(),
         "short-gaps" => clients::gaps_scenery(),
         _ => Scenery::default(),
-    })
+    }
 }
 
 async fn on_stage(name: &str, stage: &mut Stage, means: &Means<'_>) -> Result<Outcome> {

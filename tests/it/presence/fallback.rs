@@ -259,6 +259,33 @@ async fn a_mirror_that_was_emptied_is_not_believed_about_anybody(world: World) {
     }
 }
 
+/// Only ages cross clocks: a Postgres that is seven minutes behind or ahead knows who is fresh, and who is not.
+#[tokio::test]
+async fn a_postgres_whose_clock_is_minutes_away_changes_nothing() {
+    for seconds in [-420, 420] {
+        let world = World::with_postgres_ahead(seconds).await;
+        let settings = HASTY.into_iter().chain([("HEARTBEAT_MIRROR_INTERVAL_SECONDS", "0.5")]);
+        let node = world.node_with(&settings.collect::<Vec<_>>()).await;
+        let (mitra, silent) = (node.mitra().await, node.online_mitra().await);
+        let app = beating(&node, &mitra).await;
+        node.mirror_traffic(Traffic::Cut);
+        node.reaches(Mode::Fallback).await;
+        let available = async |id| node.presence().reachable(id).await.unwrap().value.reachability().available;
+        eventually("the silent one is stale", async || (!available(silent.id).await).then_some(())).await;
+        assert!(available(mitra.id).await, "{seconds} s");
+        node.mirror_traffic(Traffic::Flows);
+        node.reaches(Mode::Live).await;
+        assert!(available(mitra.id).await, "{seconds} s");
+        eventually("the silent one is swept", async || {
+            node.presence().sweep_silent().await.unwrap();
+            (!node.store().mitra(silent.id).await.unwrap().unwrap().online).then_some(())
+        })
+        .await;
+        assert!(node.store().mitra(mitra.id).await.unwrap().unwrap().online, "{seconds} s");
+        app.abort();
+    }
+}
+
 async fn while_the_store_is_away_a_mirror_that_is_not_trusted_is_kept_fresh(world: World) {
     let (here, other) = (world.node_with(&HASTY).await, world.node_with(&HASTY).await);
     let mitra = here.mitra().await;

@@ -107,11 +107,25 @@ pub fn dedicated() -> Server {
     Server::new()
 }
 
+/// Variables of an environment in which the clock is ahead by so many seconds; monotonic clocks stay as they are.
+pub fn clock_ahead(seconds: i64) -> [(String, String); 3] {
+    let places = fs::read_dir("/usr/lib").expect("a folder").flatten();
+    let mut libraries = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1"));
+    let library = libraries.find(|library| library.exists()).expect("libfaketime; `scripts/test` installs it");
+    [
+        ("LD_PRELOAD".to_owned(), library.display().to_string()),
+        ("FAKETIME".to_owned(), format!("{seconds:+}")),
+        ("FAKETIME_DONT_FAKE_MONOTONIC".to_owned(), "1".to_owned()),
+    ]
+}
+
 /// A running (or stopped) server in a folder of its own.
 pub struct Server {
     folder: PathBuf,
     port: u16,
     postmaster: Option<Child>,
+    /// Variables of its environment, beside ours.
+    environment: Vec<(String, String)>,
     watchdog: Child,
     /// Its end tells the watchdog.
     pipe: Option<ChildStdin>,
@@ -130,7 +144,7 @@ impl Server {
             .spawn()
             .expect("sh is installed");
         let pipe = watchdog.stdin.take();
-        let mut server = Self { folder, port: 0, postmaster: None, watchdog, pipe };
+        let mut server = Self { folder, port: 0, postmaster: None, environment: Vec::new(), watchdog, pipe };
         if let Some((user, group)) = unprivileged() {
             chown(&server.folder, Some(user), Some(group)).expect("given away");
         }
@@ -184,6 +198,13 @@ impl Server {
         while !self.launch() {
             assert!(began.elapsed() < PATIENCE, "the private server does not start again: {}", self.log());
         }
+    }
+
+    /// Stops and starts it with these variables in its environment.
+    pub fn restart_with(&mut self, environment: &[(String, String)]) {
+        self.stop();
+        self.environment = environment.to_vec();
+        self.start();
     }
 
     /// As by `kill -9` of the postmaster; its children notice and end.
@@ -249,6 +270,7 @@ impl Server {
         let log = OpenOptions::new().create(true).append(true).open(self.folder.join("server.log")).expect("a log");
         let port = self.port.to_string();
         let mut command = self.program("postgres");
+        command.envs(self.environment.iter().cloned());
         command.arg("-D").arg(self.data()).args(["-p", &port]).process_group(0).stderr(log);
         let mut postmaster = command.spawn().expect("postgres runs");
         let began = Instant::now();

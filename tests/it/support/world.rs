@@ -85,6 +85,14 @@ impl World {
         Self { backend: Backend::Clustered, cluster: Some(cluster), folder: tempfile::tempdir().expect("a folder") }
     }
 
+    /// The same with a Postgres whose clock is ahead by so many seconds.
+    pub async fn with_postgres_ahead(seconds: i64) -> Self {
+        let mut server = postgres::dedicated();
+        server.restart_with(&postgres::clock_ahead(seconds));
+        let cluster = Cluster::private(server.schema().await, Some(server)).await;
+        Self { backend: Backend::Clustered, cluster: Some(cluster), folder: tempfile::tempdir().expect("a folder") }
+    }
+
     /// What this test's own Postgres logged so far.
     pub fn postgres_log(&self) -> String {
         self.cluster().postgres.as_ref().expect("a world with its own Postgres").log()
