@@ -206,6 +206,17 @@ impl Database {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
         Ok(connection.close().await?)
     }
+
+    /// The one number that a question is answered with.
+    ///
+    /// # Errors
+    /// It is refused, or answered with something else.
+    pub async fn number(&self, sql: &'static str) -> Result<i64> {
+        let mut connection = PgConnection::connect(&self.url).await?;
+        let number = sqlx::query_scalar(sql).fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok(number)
+    }
 }
 
 /// Mitras 0 to `count` of the load, offline, in a migrated PostgreSQL.

@@ -36,6 +36,9 @@ pub struct Sizes {
     pub fleets: &'static [usize],
     /// Sessions that can be accepted.
     pub sessions: u64,
+    /// Sessions whose time runs out within so many seconds.
+    pub expiring: u64,
+    pub expiring_seconds: f64,
     /// Dials of one turn, for the rate of connects.
     pub dials: usize,
     /// Churn: connections a second, for so many seconds, after so many that it is given to warm up.
@@ -61,6 +64,8 @@ const FULL: Sizes = Sizes {
     fleets: &[1_000, 10_000, 100_000, 1_000_000],
     ask_seconds: 2.0,
     sessions: 60_000,
+    expiring: 10_000,
+    expiring_seconds: 3.0,
     dials: 4_000,
     churn_rate: 1_000.0,
     churn_seconds: 600.0,
@@ -81,6 +86,8 @@ const SHORT: Sizes = Sizes {
     fleets: &[500],
     ask_seconds: 0.3,
     sessions: 4_000,
+    expiring: 400,
+    expiring_seconds: 0.5,
     dials: 100,
     churn_rate: 100.0,
     churn_seconds: 2.0,

@@ -5,6 +5,7 @@ mod changes;
 mod churn;
 mod connects;
 mod counts;
+mod expiry;
 mod memory;
 mod million;
 mod nodes;
@@ -31,6 +32,7 @@ pub const NAMES: &[(&str, &str)] = &[
     ("reseed", "reseed from Postgres; time to truth after FLUSHALL"),
     ("beacon", "the beacon by REST, beside a constant"),
     ("sessions", "accepting a session, beside pgbench"),
+    ("expiry", "sessions that expire together on two nodes; heartbeats and pushes meanwhile"),
     ("nodes", "two nodes beside one; Valkey's load beside watchers"),
     ("million", "a mirror of a million mitras with simulated nodes"),
     ("churn", "memory while connections come and go"),
@@ -51,6 +53,7 @@ pub async fn measure(name: &str, bench: &Bench) -> Result<Vec<Line>> {
         "beacon" => beacon::measure(bench).await,
         "nodes" => nodes::measure(bench).await,
         "sessions" => sessions::measure(bench).await,
+        "expiry" => expiry::measure(bench).await,
         "million" => million::measure(bench).await,
         "changes" => changes::measure(bench).await,
         "churn" => churn::measure(bench).await,

@@ -124,6 +124,7 @@ impl Server {
             sleep(backends::PATIENCE).await;
         }
         lifecycle.spawn_until_stop(Arc::clone(&sessions).keep_time());
+        lifecycle.spawn_until_stop(Arc::clone(&gateway).wake_sockets());
         run_presence(&presence, &config.timing, &lifecycle);
         start_sweeps(&sweeps, &presence, &config, &metrics, &lifecycle);
         presence.started().await;

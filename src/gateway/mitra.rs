@@ -2,8 +2,6 @@
 
 use std::{collections::VecDeque, future::pending, pin::Pin, sync::Arc};
 
-use tokio::time::sleep;
-
 use super::{Gateway, session::Session, socket::End};
 use crate::{
     domain::{Actor, MitraId, StatusChange},
@@ -44,12 +42,14 @@ async fn converse(session: &mut Session, status: Option<StatusChange>) -> Result
         session.send(encode("status", &StatusBody::new(&initial, true))).await?;
     }
     // Coming in is heard, and is the first heartbeat.
-    session.gateway.hub.beat(&session.registration, session.gateway.hub.now_ms());
+    session.heard();
     let mut commands: Option<Box<Commands>> = None;
-    let mut timer = std::pin::pin!(sleep(session.gateway.settings.heartbeat_interval));
     loop {
         session.orders().await?;
-        session.arm(timer.as_mut());
+        if session.is_due() {
+            session.on_moment(None).await?;
+        }
+        session.set_alarm();
         let version = seat.version();
         if version != told {
             told = version;
@@ -59,14 +59,15 @@ async fn converse(session: &mut Session, status: Option<StatusChange>) -> Result
         }
         tokio::select! {
             biased;
-            () = session.registration.woken() => {}
+            () = session.registration.woken() => session.look(),
             (id, answer) = answered(&mut commands) => {
+                session.look();
                 next_command(&session.gateway, seat.id(), &mut commands);
                 Box::pin(tell(session, id.as_deref(), answer)).await?;
             }
             message = session.socket.next() => {
                 let message = message?;
-                session.gateway.hub.beat(&session.registration, session.gateway.hub.now_ms());
+                session.heard();
                 session.gateway.metrics.heartbeat();
                 if let Some(message) = session.take(message).await? {
                     let held = commands.get_or_insert_default();
@@ -80,9 +81,6 @@ async fn converse(session: &mut Session, status: Option<StatusChange>) -> Result
                         }
                     }
                 }
-            }
-            () = timer.as_mut() => {
-                session.on_timer(None).await?;
             }
         }
     }

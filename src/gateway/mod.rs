@@ -1,8 +1,8 @@
 //! The sockets: accept loop, upgrade, hello, and a session loop for mitras and one for watchers.
 //!
 //! Speaks `protocol` on the wire, registers every socket in the `hub`, and calls `presence` for commands and admission
-//! only: nothing on the ping path waits for a store. One task per socket, one lazily reset timer, no queue but the newest
-//! snapshot. REST lives in `api`; the two never import each other. Called by `app`.
+//! only: nothing on the ping path waits for a store. One task per socket, one wheel for the moments of all of them, no queue
+//! but the newest snapshot. REST lives in `api`; the two never import each other. Called by `app`.
 
 mod accept;
 mod admission;
@@ -24,13 +24,14 @@ use axum::{
 };
 use dashmap::DashMap;
 use ipnet::IpNet;
+use tokio::time::{MissedTickBehavior, interval};
 
 pub use accept::{AcceptLimits, Peer, serve};
 
 use crate::{
     auth::TokenVerifier,
     domain::{NodeId, Role},
-    hub::Hub,
+    hub::{self, Hub},
     lifecycle::Lifecycle,
     presence::Presence,
     protocol::MessageLimits,
@@ -101,6 +102,16 @@ impl Gateway {
     ) -> Arc<Self> {
         let hub = Arc::clone(presence.hub());
         Arc::new(Self { settings, verifier, hub, presence, metrics, lifecycle, strangers: DashMap::new() })
+    }
+
+    /// Wakes each socket when its moment has come; runs for as long as the node does.
+    pub async fn wake_sockets(self: Arc<Self>) {
+        let mut turn = interval(hub::TURN);
+        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            turn.tick().await;
+            self.hub.wake_due();
+        }
     }
 
     /// `/ws/mitra` and `/ws/availability`.

@@ -1,10 +1,9 @@
-//! What mitra and watcher sessions share: welcome, pace, refresh, the token's life, the one timer.
+//! What mitra and watcher sessions share: welcome, pace, refresh, the token's life, the moments at which they are woken.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
 use rand::RngExt;
-use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
@@ -38,8 +37,8 @@ pub(super) struct Session {
     restart_ms: Option<u64>,
     /// At least one frame in this time, on a watcher's socket.
     pub(super) silence: Option<Duration>,
-    /// When the timer fires.
-    armed_ms: u64,
+    /// The time of this waking: a look at the clock costs, and a waking is over before it matters.
+    now_ms: u64,
     bucket: Bucket,
     patience: Patience,
 }
@@ -64,7 +63,7 @@ impl Session {
             sent_ms: now,
             restart_ms: None,
             silence: None,
-            armed_ms: u64::MAX,
+            now_ms: now,
             bucket,
             patience,
             gateway,
@@ -89,8 +88,19 @@ impl Session {
         self.send(frame).await
     }
 
+    /// Looks at the clock, after each waking.
+    pub(super) fn look(&mut self) {
+        self.now_ms = self.gateway.hub.now_ms();
+    }
+
+    /// The socket was heard. A mitra's heartbeat.
+    pub(super) fn heard(&mut self) {
+        self.look();
+        self.gateway.hub.beat(&self.registration, self.now_ms);
+    }
+
     pub(super) fn send(&mut self, frame: Encoded) -> impl Future<Output = Result<(), End>> + Send {
-        self.sent_ms = self.gateway.hub.now_ms();
+        self.sent_ms = self.now_ms;
         self.socket.send(&self.registration, frame)
     }
 
@@ -107,7 +117,7 @@ impl Session {
             && let Some(spread) = self.gateway.hub.draining_ms()
         {
             let after_ms = rand::rng().random_range(0..spread);
-            self.restart_ms = Some(self.gateway.hub.now_ms() + after_ms);
+            self.restart_ms = Some(self.now_ms + after_ms);
             self.send(encode("reconnect", &ReconnectFrame { after_ms, reason: "drain" })).await?;
         }
         Ok(())
@@ -128,7 +138,7 @@ impl Session {
         self.interval_ms() / 8
     }
 
-    /// The next moment at which [`Session::on_timer`] has something to do.
+    /// The next moment at which [`Session::on_moment`] has something to do.
     fn due_ms(&self) -> u64 {
         let settings = &self.gateway.settings;
         let heard = self.registration.heard_ms();
@@ -139,28 +149,24 @@ impl Session {
         ping.min(silent).min(warning).min(resend).min(self.restart_ms.unwrap_or(u64::MAX))
     }
 
-    /// Moves the timer when something is due earlier than it fires, or when it has fired. What moved to later is followed only
-    /// in the timer's last half: a client that beats at the stated interval is never woken for it, and of pings in a hurry
-    /// only few cost timer work.
-    pub(super) fn arm(&mut self, timer: Pin<&mut Sleep>) {
-        let due = self.due_ms();
-        let now = self.gateway.hub.now_ms();
-        let soon = self.armed_ms < now + self.interval_ms() / 2;
-        if due < self.armed_ms || timer.is_elapsed() || (soon && due > self.armed_ms) {
-            self.armed_ms = due;
-            let left = due.saturating_sub(now);
-            timer.reset(Instant::now() + Duration::from_millis(left));
-        }
+    /// Before every wait: says when to be woken.
+    pub(super) fn set_alarm(&self) {
+        self.registration.wake_at(self.due_ms());
+    }
+
+    /// Whether the moment has come that was expected.
+    pub(super) fn is_due(&self) -> bool {
+        self.now_ms >= self.registration.due_ms()
     }
 
     fn warning_ms(&self) -> u64 {
         self.expires_ms.saturating_sub(self.gateway.settings.token_warning.as_millis() as u64)
     }
 
-    /// What the timer is for: a ping to a silent client, its end, the token's last seconds, the restart. `frame` is what the
+    /// What a session is woken for: a ping to a silent client, its end, the token's last seconds, the restart. `frame` is what the
     /// client is to hear besides.
-    pub(super) async fn on_timer(&mut self, frame: Option<Encoded>) -> Result<(), End> {
-        let now = self.gateway.hub.now_ms();
+    pub(super) async fn on_moment(&mut self, frame: Option<Encoded>) -> Result<(), End> {
+        let now = self.now_ms;
         let settings = &self.gateway.settings;
         let suspect = settings.suspect_after.as_millis() as u64;
         let heard = self.registration.heard_ms();
@@ -192,7 +198,7 @@ impl Session {
 
     /// Whether nothing was sent for so long that a watcher should hear that we live. Asking begins the time anew.
     pub(super) fn fell_silent(&mut self) -> bool {
-        let now = self.gateway.hub.now_ms();
+        let now = self.now_ms;
         let silent = self.silence.is_some_and(|silence| now >= self.sent_ms + silence.as_millis() as u64);
         if silent {
             self.sent_ms = now;
@@ -203,7 +209,7 @@ impl Session {
     /// One message of the client: paced, understood and, where every session answers alike, answered. What is left is for
     /// the session. All but the plain ping is boxed: it is rare, and would weigh on every idle socket.
     pub(super) async fn take(&mut self, message: Message) -> Result<Option<ClientMessage>, End> {
-        let now = self.gateway.hub.now_ms();
+        let now = self.now_ms;
         match self.bucket.message(now) {
             Pace::Fine => {}
             Pace::Warn => return Box::pin(self.warn_of_rate()).await.map(|()| None),

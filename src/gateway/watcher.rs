@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::{sync::watch, time::sleep};
+use tokio::sync::watch;
 
 use super::{session::Session, socket::End};
 use crate::{
@@ -59,14 +59,19 @@ async fn watch<N: News>(
 ) -> Result<std::convert::Infallible, End> {
     session.silence = Some(session.gateway.settings.max_silence.mul_f32(SILENCE));
     session.welcome().await?;
-    let mut timer = std::pin::pin!(sleep(session.gateway.settings.heartbeat_interval));
     loop {
         session.orders().await?;
-        session.arm(timer.as_mut());
+        if session.is_due() {
+            // The same snapshot, newly confirmed: a browser sees no pings.
+            let again = session.fell_silent().then(|| news.borrow().as_ref().map(|newest| newest.frame())).flatten();
+            session.on_moment(again).await?;
+        }
+        session.set_alarm();
         tokio::select! {
             biased;
-            () = session.registration.woken() => {}
+            () = session.registration.woken() => session.look(),
             Ok(()) = news.changed() => {
+                session.look();
                 let newest = news.borrow_and_update().clone();
                 if let Some(newest) = newest {
                     session.send(newest.frame()).await?;
@@ -78,16 +83,11 @@ async fn watch<N: News>(
             }
             message = session.socket.next() => {
                 let message = message?;
-                session.registration.heard(session.gateway.hub.now_ms());
+                session.heard();
                 if let Some(command) = session.take(message).await? {
                     let text = "a watcher only watches: send ping or refresh";
                     session.send_error(command.id.as_deref(), ErrorCode::Forbidden, text).await?;
                 }
-            }
-            () = timer.as_mut() => {
-                // The same snapshot, newly confirmed: a browser sees no pings.
-                let again = session.fell_silent().then(|| news.borrow().as_ref().map(|newest| newest.frame())).flatten();
-                session.on_timer(again).await?;
             }
         }
     }

@@ -1,18 +1,23 @@
 //! One socket as the rest of the node sees it: when it was last heard, and whether it was ordered to close.
 
 use std::{
+    future::poll_fn,
     ops::Deref,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
+    task::Poll,
 };
 
+use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, futures::Notified};
 use uuid::Uuid;
 
-use super::{Holder, Hub, Seat};
+use super::{
+    Holder, Hub, Seat,
+    moments::{NEVER, UNLISTED},
+};
 use crate::protocol::Close;
 
 /// A registered socket. Its task owns the [`Registration`]; the hub and the seat hold this.
@@ -26,7 +31,14 @@ pub struct Connection {
     /// Admitted, and not only registered.
     settled: AtomicBool,
     order: OnceLock<Close>,
-    wake: Notify,
+    /// The next moment at which its session wants to be woken.
+    pub(super) due_ms: AtomicU64,
+    /// The turn of the hub's wheel in which it is looked at.
+    pub(super) listed: AtomicU64,
+    /// Something happened that its task has not seen.
+    woken: AtomicBool,
+    /// The task; a socket has one.
+    waiter: AtomicWaker,
 }
 
 impl Connection {
@@ -39,7 +51,10 @@ impl Connection {
             heard_ms: AtomicU64::new(now_ms),
             settled: AtomicBool::new(false),
             order: OnceLock::new(),
-            wake: Notify::new(),
+            due_ms: AtomicU64::new(NEVER),
+            listed: AtomicU64::new(UNLISTED),
+            woken: AtomicBool::new(false),
+            waiter: AtomicWaker::new(),
         }
     }
 
@@ -76,7 +91,7 @@ impl Connection {
     /// Orders the socket to close; the first order stands.
     pub fn order(&self, close: Close) {
         if self.order.set(close).is_ok() {
-            self.wake.notify_one();
+            self.wake();
         }
     }
 
@@ -98,12 +113,32 @@ impl Connection {
     }
 
     pub(super) fn wake(&self) {
-        self.wake.notify_one();
+        self.woken.store(true, Relaxed);
+        self.waiter.wake();
     }
 
-    /// Completes after an order to close, or a new status on the seat, since the last wait. Look at both.
-    pub fn woken(&self) -> Notified<'_> {
-        self.wake.notified()
+    /// Its task is gone: what still lists the socket must not keep the task's memory.
+    pub(super) fn leave(&self) {
+        self.due_ms.store(NEVER, Relaxed);
+        drop(self.waiter.take());
+    }
+
+    /// Completes after an order to close, a new status on the seat or a moment that has come, since the last wait. Look at
+    /// all of them. Only the socket's own task may wait.
+    pub fn woken(&self) -> impl Future<Output = ()> + Send {
+        poll_fn(|context| {
+            let woken = || self.woken.load(Relaxed) && self.woken.swap(false, Relaxed);
+            if woken() {
+                return Poll::Ready(());
+            }
+            self.waiter.register(context.waker());
+            if woken() { Poll::Ready(()) } else { Poll::Pending }
+        })
+    }
+
+    /// The moment that the session awaits.
+    pub fn due_ms(&self) -> u64 {
+        self.due_ms.load(Relaxed)
     }
 }
 
@@ -118,6 +153,13 @@ impl Deref for Registration {
 
     fn deref(&self) -> &Connection {
         &self.connection
+    }
+}
+
+impl Registration {
+    /// Lets the socket be woken at `due_ms`, within a turn of the wheel, instead of when it was said before.
+    pub fn wake_at(&self, due_ms: u64) {
+        self.hub.moments.wake_at(&self.connection, due_ms);
     }
 }
 

@@ -1,4 +1,5 @@
-//! This node's live state: who is here, whose heartbeats wait to be flushed, the newest snapshot, orders to close.
+//! This node's live state: who is here, whose heartbeats wait to be flushed, when sockets are to be woken, the newest
+//! snapshot, orders to close.
 //!
 //! The hub never awaits and never does IO, so that nothing on the ping path can wait for a store. It decides nothing about
 //! presence: `gateway` registers sockets and reports what they say, `presence` takes the pending heartbeats and tells
@@ -7,6 +8,7 @@
 //! Architecture invariant: no method here blocks on anything but a short, uncontended lock, and no guard leaves it.
 
 mod connection;
+mod moments;
 mod news;
 mod pending;
 mod seat;
@@ -25,6 +27,7 @@ use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 pub use connection::{Connection, Registration};
+pub use moments::TURN;
 pub use news::{AvailabilityNews, DashboardNews};
 pub use pending::PendingBeat;
 pub use seat::{Belief, Seat};
@@ -33,6 +36,7 @@ use crate::{
     domain::{MitraId, Role, SocketCounts, StatusChange, SubjectId},
     protocol::Close,
 };
+use moments::Moments;
 use pending::Pending;
 
 /// How many sockets one subject, and all subjects together, may hold on this node.
@@ -73,6 +77,7 @@ pub struct Hub {
     holders: DashMap<SubjectId, Vec<Arc<Connection>>>,
     sockets: [AtomicU64; 4],
     pending: Pending,
+    moments: Moments,
     availability: watch::Sender<Option<Arc<AvailabilityNews>>>,
     dashboard: watch::Sender<Option<Arc<DashboardNews>>>,
     /// 0 until this node is leaving.
@@ -91,6 +96,7 @@ impl Hub {
             holders: DashMap::new(),
             sockets: Default::default(),
             pending: Pending::new(),
+            moments: Moments::new(),
             availability: watch::Sender::new(None),
             dashboard: watch::Sender::new(None),
             drain_ms: AtomicU64::new(0),
@@ -145,6 +151,7 @@ impl Hub {
     }
 
     fn unregister(&self, connection: &Arc<Connection>) {
+        connection.leave();
         let holder = connection.holder();
         if let Entry::Occupied(mut entry) = self.holders.entry(holder.subject) {
             let of_subject = entry.get_mut();
@@ -189,6 +196,11 @@ impl Hub {
     /// Lets go of mitras without a socket whose heartbeats wait for nothing any more.
     pub fn forget_detached(&self) {
         self.detached.retain(|_, seat| seat.is_waiting());
+    }
+
+    /// Wakes the sockets whose moment has come; called once per [`TURN`].
+    pub fn wake_due(&self) {
+        self.moments.walk(self.now_ms());
     }
 
     /// Takes every pending heartbeat, into a list that the caller keeps for the next time.

@@ -1,4 +1,5 @@
 use chrono::{TimeDelta, Utc};
+use futures_util::FutureExt;
 
 use super::*;
 use crate::domain::{Fence, Snapshot, Source, StatusReason};
@@ -188,4 +189,58 @@ fn snapshots_go_forward_within_an_epoch_and_a_confirmation_wakes_nobody() {
     assert_eq!(hub.publish(news("a", 2, 6, 9)), Published::Ignored, "same version, other content");
     assert_eq!(hub.publish(news("b", 1, 0, 0)), Published::Pushed, "another epoch begins anew");
     assert_eq!(watcher.borrow_and_update().as_ref().unwrap().snapshot().available, 0);
+}
+
+fn is_woken(connection: &Connection) -> bool {
+    connection.woken().now_or_never().is_some()
+}
+
+#[test]
+fn a_socket_is_woken_when_its_moment_has_come_and_not_before() {
+    let hub = hub();
+    let socket = hub.register(holder(Role::Customer)).unwrap();
+    socket.wake_at(1_000);
+    hub.moments.walk(999);
+    assert!(!is_woken(&socket));
+    hub.moments.walk(1_000);
+    assert!(is_woken(&socket));
+    hub.moments.walk(60_000);
+    assert!(!is_woken(&socket), "nothing was awaited since");
+    socket.wake_at(60_001);
+    hub.moments.walk(60_049);
+    assert!(!is_woken(&socket));
+    hub.moments.walk(60_050);
+    assert!(is_woken(&socket), "at most one turn late");
+}
+
+#[test]
+fn a_moment_that_moves_is_followed_in_both_directions() {
+    let hub = hub();
+    let socket = hub.register(holder(Role::Customer)).unwrap();
+    socket.wake_at(1_000);
+    socket.wake_at(2_000);
+    hub.moments.walk(1_999);
+    assert!(!is_woken(&socket), "it moved to later");
+    socket.wake_at(9_000);
+    hub.moments.walk(2_100);
+    socket.wake_at(3_000);
+    hub.moments.walk(3_050);
+    assert!(is_woken(&socket), "it moved to earlier");
+    hub.moments.walk(20_000);
+    assert!(!is_woken(&socket), "where it was listed before counts no more");
+}
+
+#[test]
+fn a_moment_beyond_the_wheel_is_kept_and_a_pause_of_the_process_loses_none() {
+    let hub = hub();
+    let (far, near) = (hub.register(holder(Role::Customer)).unwrap(), hub.register(holder(Role::Mitra)).unwrap());
+    far.wake_at(3_600_000);
+    near.wake_at(10_000);
+    for minute in 1..60 {
+        hub.moments.walk(minute * 60_000);
+        assert!(!is_woken(&far));
+    }
+    assert!(is_woken(&near));
+    hub.moments.walk(9_000_000);
+    assert!(is_woken(&far));
 }

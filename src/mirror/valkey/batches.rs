@@ -67,14 +67,16 @@ impl ValkeyMirror {
     }
 
     pub(super) async fn beat_batch(&self, beats: &[Beat]) -> Result<BeatReport, MirrorError> {
+        let at = |at_ms: u64| Value::Integer(i64::try_from(at_ms).unwrap_or(i64::MAX));
         let mut keys = self.keys.fixed(beats.len());
-        let mut arguments = self.arguments(1 + beats.len() * 2);
-        arguments.push(Value::Integer(self.keys.heartbeat_id_from() as i64));
+        let mut arguments = self.arguments(1 + beats.len() * 3);
+        arguments.push(at(beats.iter().map(|beat| beat.at_ms).max().unwrap_or(0)));
+        // How the record of a listed mitra in this go-online begins.
+        arguments.extend(beats.iter().map(|beat| Value::from(format!("o:{}:", decimal(beat.online_epoch)))));
         for beat in beats {
-            keys.push(self.keys.heartbeat(beat.id));
-            // How the record of a listed mitra in this go-online begins.
-            arguments.push(Value::from(format!("o:{}:", decimal(beat.online_epoch))));
-            arguments.push(Value::Integer(i64::try_from(beat.at_ms).unwrap_or(i64::MAX)));
+            let id = beat.id.to_string();
+            keys.push(self.keys.heartbeat(&id));
+            arguments.extend([at(beat.at_ms), Value::from(id)]);
         }
         let mut reply = self.run(&catalog::BEAT, keys, arguments).await?;
         let pulse = reply.pulse()?;

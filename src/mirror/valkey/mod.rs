@@ -196,8 +196,8 @@ impl ValkeyMirror {
     fn keys_of(&self, ids: impl ExactSizeIterator<Item = MitraId>) -> Vec<Key> {
         let mut keys = self.keys.fixed(ids.len() * 2);
         for id in ids {
-            keys.push(self.keys.heartbeat(id));
-            keys.push(self.keys.capacity(id));
+            let id = id.to_string();
+            keys.extend([self.keys.heartbeat(&id), self.keys.capacity(&id)]);
         }
         keys
     }

@@ -10,12 +10,13 @@ local suspect_ms, snapshot_ttl_ms, window_ms = tonumber(ARGV[1]), tonumber(ARGV[
 local C_EVENTS, C_CONTROL = ARGV[4], ARGV[5]
 local FIXED_ARGS = 5
 
+local HEARTBEAT_TTL_MS = 86400000
 -- As text, like every number that is handed on often: the server writes numbers out at some cost.
 local HEARTBEAT_TTL_S = '86400'
 local HISTORY_STEP_MS = 10000
 local HISTORY_POINTS = 360
 
-local call, floor, format, sub = redis.call, math.floor, string.format, string.sub
+local call, floor, format, sub, find = redis.call, math.floor, string.format, string.sub, string.find
 
 local clock = call('TIME')
 local now = clock[1] * 1000 + floor(clock[2] / 1000)
