@@ -1,4 +1,5 @@
--- Who changes a mitra waits for one row at a time and holds none meanwhile, as those do who change sessions.
+-- Who changes a mitra waits for one row at a time and holds none meanwhile, as those do who change sessions; and many changed
+-- rows ring a bell that asks for a look at recent changes, not for a comparison of everything.
 
 -- Holds what a change of this mitra takes: its row, its status, and its sign-ins where they go with it. All of them, or none
 -- and waits for the one that is missing: in a circle with a transaction of another program, whatever that wrote first, there is
@@ -96,4 +97,34 @@ BEGIN
         EXIT WHEN FOUND;
     END LOOP;
     RETURN QUERY SELECT is_changed, r FROM hadir_mitras r WHERE r.id = mitra;
+END $$;
+
+-- One bell each up to a thousand rows, and this one for more.
+CREATE FUNCTION hadir_ring_or(channel_schema text, payloads text[], for_all text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    channel text := 'hadir_' || left(channel_schema, 57);
+BEGIN
+    IF cardinality(payloads) > 1000 THEN
+        PERFORM pg_notify(channel, for_all);
+    ELSE
+        PERFORM pg_notify(channel, payload) FROM unnest(payloads) AS payload;
+    END IF;
+END $$;
+
+-- Many rows that are there: `many` and the lowest of their revisions, from which a look finds them all, however long ago it was
+-- given. Many sign-ins: `revoked:*`. Nodes of an older version do not know these words and find out with their next look.
+CREATE OR REPLACE FUNCTION hadir_ring(channel_schema text, payloads text[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM hadir_ring_or(channel_schema, payloads, CASE
+        WHEN payloads[1] LIKE 'revoked:%' THEN 'revoked:*'
+        ELSE 'many:' || (SELECT min(split_part(payload, ':', 2)::bigint) FROM unnest(payloads) AS payload)
+    END);
+END $$;
+
+-- Many that are gone for good no look can find: everything is compared.
+CREATE OR REPLACE FUNCTION hadir_mitras_deleted() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM hadir_ring_or(TG_TABLE_SCHEMA, array_agg(id || ':' || nextval('hadir_revision')), '*') FROM old_rows
+        HAVING count(*) > 0;
+    RETURN NULL;
 END $$;
