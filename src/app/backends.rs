@@ -160,6 +160,7 @@ fn postgres_settings(config: &Config, url: &str, schema: &str) -> PostgresSettin
         schema: schema.to_owned(),
         default_max_sessions: store.default_max_sessions,
         pool_size: store.pool_size,
+        presence_pool_size: store.presence_pool_size,
         acquire_timeout: store.acquire_timeout,
         query_timeout: store.query_timeout,
         lock_timeout: store.lock_timeout,

@@ -32,7 +32,7 @@ use crate::{
     protocol::MessageLimits,
     sessions::Sessions,
     store::Store,
-    sweeps::{AutoOffline, EventRetention, HeartbeatMirror, Reseed, Sweeps},
+    sweeps::{AutoOffline, EventRetention, HeartbeatMirror, Pace, Reseed, Sweeps},
     telemetry::Metrics,
 };
 
@@ -307,11 +307,11 @@ fn run_presence(presence: &Arc<Presence>, timing: &TimingConfig, lifecycle: &Lif
 fn start_sweeps(sweeps: &Sweeps, presence: &Arc<Presence>, config: &Config, metrics: &Metrics, lifecycle: &Lifecycle) {
     let timing = &config.timing;
     let own = || Arc::clone(presence);
-    sweeps.start(AutoOffline(own()), timing.auto_offline_interval, metrics, lifecycle);
-    sweeps.start(HeartbeatMirror(own()), timing.heartbeat_mirror_interval, metrics, lifecycle);
-    sweeps.start(Reseed(own()), timing.reseed_interval, metrics, lifecycle);
+    sweeps.start(AutoOffline(own()), Pace::steady(timing.auto_offline_interval), metrics, lifecycle);
+    sweeps.start(HeartbeatMirror(own()), Pace::steady(timing.heartbeat_mirror_interval), metrics, lifecycle);
+    sweeps.start(Reseed(own()), Pace::spread(timing.reseed_interval), metrics, lifecycle);
     let retention = EventRetention { presence: own(), keep: config.store.event_retention };
-    sweeps.start(retention, RETENTION_SWEEP, metrics, lifecycle);
+    sweeps.start(retention, Pace::soon(RETENTION_SWEEP), metrics, lifecycle);
 }
 
 fn hub_limits(limits: &LimitsConfig) -> HubLimits {

@@ -32,9 +32,16 @@ const MIGRATE: Setting<bool> = Setting::new(
 const POOL_SIZE: Setting<u32> = Setting::new(
     "HADIR_DB_POOL_SIZE",
     parse::whole::<u32, 1, 1000>,
-    "Connections to the store for commands and sweeps.",
+    "Connections to the store for what callers ask and command (PostgreSQL).",
 )
 .default("10")
+.unit("connections");
+const PRESENCE_POOL_SIZE: Setting<u32> = Setting::new(
+    "HADIR_DB_PRESENCE_POOL_SIZE",
+    parse::whole::<u32, 1, 100>,
+    "Connections beside those, for what the server itself asks: counts, heartbeats, looks at changes, sweeps. Callers cannot use them up.",
+)
+.default("3")
 .unit("connections");
 const ACQUIRE_TIMEOUT: Setting<Duration> = Setting::new(
     "HADIR_DB_ACQUIRE_TIMEOUT_MS",
@@ -79,6 +86,7 @@ pub(super) const SETTINGS: &[&dyn AnySetting] = &[
     &DB_SCHEMA,
     &MIGRATE,
     &POOL_SIZE,
+    &PRESENCE_POOL_SIZE,
     &ACQUIRE_TIMEOUT,
     &QUERY_TIMEOUT,
     &LOCK_TIMEOUT,
@@ -118,8 +126,10 @@ pub struct StoreConfig {
     pub database: Database,
     /// Whether `serve` migrates at start.
     pub migrate: bool,
-    /// Connections for commands and sweeps.
+    /// Connections for what callers ask and command.
     pub pool_size: u32,
+    /// Connections for what presence itself asks.
+    pub presence_pool_size: u32,
     /// Longest wait for a connection.
     pub acquire_timeout: Duration,
     /// Longest wait for one answer.
@@ -152,6 +162,7 @@ impl StoreConfig {
             database,
             migrate: reader.required(&MIGRATE),
             pool_size: reader.required(&POOL_SIZE),
+            presence_pool_size: reader.required(&PRESENCE_POOL_SIZE),
             acquire_timeout: reader.required(&ACQUIRE_TIMEOUT),
             query_timeout: reader.required(&QUERY_TIMEOUT),
             lock_timeout: reader.required(&LOCK_TIMEOUT),

@@ -28,6 +28,9 @@ use crate::{
 
 /// Bells within this time are answered together. Drawn at random, so that of many nodes one is first and tells the others.
 const GATHER_MS: std::ops::Range<u64> = 10..60;
+/// Within this time the comparison begins that lost bells ask for. Drawn at random: every node hears of a bulk removal or of
+/// a restarted store in the same moment.
+const SPREAD_MS: std::ops::Range<u64> = 0..1_000;
 /// Rows in one question.
 const BATCH: usize = 1_000;
 /// How long a transaction may take from its revision to its commit and still be found by the looks. Longer ones are found by
@@ -49,13 +52,14 @@ struct Marks {
 }
 
 impl Marks {
-    /// From where to look now: the newest revision that was there an overlap ago.
-    fn from(&mut self, now_ms: u64) -> Option<i64> {
+    /// From where to look now: the newest revision that was there an overlap ago, or further back, so that all from the revision
+    /// `many_from` on are found: the transaction that many rows come from may have been longer than the overlap.
+    fn from(&mut self, now_ms: u64, many_from: Option<i64>) -> Option<i64> {
         let overlap = OVERLAP.as_millis() as u64;
         while self.seen.len() > 1 && self.seen[1].0 + overlap <= now_ms {
             self.seen.pop_front();
         }
-        self.seen.front().map(|(_, revision)| *revision)
+        self.seen.front().map(|(_, revision)| many_from.map_or(*revision, |from| (*revision).min(from - 1)))
     }
 
     fn push(&mut self, now_ms: u64, revision: i64) {
@@ -71,6 +75,8 @@ struct Rung {
     revoked: Vec<(Uuid, u64)>,
     /// Some may have been missed: everything is looked at.
     missed: bool,
+    /// More changed than was named one by one: a look goes back to this revision at least.
+    many_from: Option<i64>,
     /// Sign-ins may have been revoked unheard, and were not looked at since.
     sign_ins: bool,
 }
@@ -80,6 +86,8 @@ impl Rung {
         match bell {
             Bell::Mitra { id, revision } => drop(self.mitras.insert((id, revision))),
             Bell::Revoked { session } => self.revoked.push((session, now_ms + REVOKE_BY.as_millis() as u64)),
+            Bell::ManyMitras { from } => self.many_from = Some(self.many_from.map_or(from, |least| least.min(from))),
+            Bell::ManyRevoked => self.sign_ins = true,
             Bell::Missed => self.missed = true,
         }
     }
@@ -150,7 +158,7 @@ impl Presence {
             if mem::take(&mut rung.missed) {
                 look = true;
                 // What was removed meanwhile no look can find.
-                self.want_reseed();
+                self.want_reseed(Duration::from_millis(rand::rng().random_range(SPREAD_MS)));
                 self.listening.notify_one();
                 rung.sign_ins = true;
             }
@@ -163,8 +171,14 @@ impl Presence {
                     }
                 }
             }
-            if look && let Err(error) = self.look_at_changes(&mut marks).await {
-                tracing::debug!(%error, "the look at recent changes waits for the store");
+            if look || rung.many_from.is_some() {
+                match self.look_at_changes(&mut marks, rung.many_from).await {
+                    Ok(()) => rung.many_from = None,
+                    Err(error) => {
+                        tracing::debug!(%error, "the look at recent changes waits for the store");
+                        again = again.or(rung.many_from.map(|_| RETRY));
+                    }
+                }
             }
         }
     }
@@ -187,9 +201,9 @@ impl Presence {
         Ok(())
     }
 
-    async fn look_at_changes(&self, marks: &mut Marks) -> Result<(), PresenceError> {
+    async fn look_at_changes(&self, marks: &mut Marks, many_from: Option<i64>) -> Result<(), PresenceError> {
         let now = self.hub.now_ms();
-        let Some(mut revision) = marks.from(now) else { return Ok(()) };
+        let Some(mut revision) = marks.from(now, many_from) else { return Ok(()) };
         let given = self.asked_store("last_given_revision", self.store.last_given_revision().await)?;
         if given < marks.given {
             tracing::warn!(
@@ -251,12 +265,26 @@ mod tests {
     #[test]
     fn a_look_goes_back_to_what_was_there_an_overlap_ago() {
         let mut marks = Marks::default();
-        assert_eq!(marks.from(0), None);
+        assert_eq!(marks.from(0, None), None);
         for second in 0..40 {
             marks.push(second * 1_000, second as i64);
         }
-        assert_eq!(marks.from(39_000), Some(24));
-        assert_eq!(marks.from(40_000), Some(25));
-        assert_eq!(marks.from(90_000), Some(39), "the newest stays");
+        assert_eq!(marks.from(39_000, None), Some(24));
+        assert_eq!(marks.from(40_000, None), Some(25));
+        assert_eq!(marks.from(90_000, None), Some(39), "the newest stays");
+    }
+
+    #[test]
+    fn many_rows_are_found_however_long_ago_their_revisions_were_given() {
+        let mut marks = Marks::default();
+        marks.push(0, 1_000);
+        marks.push(60_000, 9_000);
+        let mut rung = Rung::default();
+        for from in [8_500, 2_000, 8_800] {
+            rung.note(Bell::ManyMitras { from }, 60_000);
+        }
+        assert_eq!(marks.from(90_000, rung.many_from), Some(1_999), "those above it");
+        assert_eq!(marks.from(90_000, Some(9_500)), Some(9_000), "and never less than an overlap");
+        assert!(!rung.missed && rung.mitras.is_empty());
     }
 }

@@ -51,7 +51,9 @@ impl Presence {
                 let may_seed = now >= next_seed && self.store_may_seed();
                 seeding = spell.filter(|_| may_seed).map(|spell| (spell, Box::pin(self.seed(spell)) as _));
             }
-            if comparing.is_none() && self.gate.is_live() && self.reseed_is_wanted() {
+            let mut reseed_in = self.reseed_due_in().filter(|_| comparing.is_none() && self.gate.is_live());
+            if reseed_in == Some(Duration::ZERO) {
+                reseed_in = None;
                 comparing = Some(Box::pin(async { self.reseed().await.map(|_| ()) }));
             }
             // Counted from the last look: a steady stream of events must not put it off.
@@ -83,6 +85,7 @@ impl Presence {
                     }
                 },
                 () = self.keeper_wanted.notified() => {}
+                () = sleep(reseed_in.unwrap_or(Duration::MAX)), if reseed_in.is_some() => {}
                 () = sleep(wait) => {
                     looked = self.hub.now_ms();
                     self.look().await;

@@ -93,9 +93,8 @@ pub struct Presence {
     known: known::Known,
     /// Seats whose newest heartbeat the store has not seen. Bounded by the flag on the seat.
     unsaved: Mutex<Vec<Arc<Seat>>>,
-    /// Hub time at which something asked for a comparison of everything, and at which the last one began.
-    reseed_wanted_ms: AtomicU64,
-    reseed_began_ms: AtomicU64,
+    /// A comparison of everything that something asked for.
+    reseed_wish: Mutex<seed::ReseedWish>,
     /// The store's bell is heard.
     listening: Notify,
     /// One reseed at a time.
@@ -145,8 +144,7 @@ impl Presence {
             unapplied: Mutex::default(),
             known: known::Known::default(),
             unsaved: Mutex::default(),
-            reseed_wanted_ms: AtomicU64::new(0),
-            reseed_began_ms: AtomicU64::new(0),
+            reseed_wish: Mutex::default(),
             listening: Notify::new(),
             reseeding: tokio::sync::Mutex::new(()),
             asked: Mutex::default(),

@@ -1,6 +1,6 @@
 //! The seed: the whole store carried into the mirror, without ever flushing it.
 
-use std::{collections::HashSet, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use serde::Serialize;
 
@@ -37,6 +37,28 @@ enum Manner {
     Rebuild,
 }
 
+/// A comparison that was asked for and has not begun. One that begins for another reason grants it too.
+#[derive(Debug, Default)]
+pub(super) struct ReseedWish {
+    due_ms: Option<u64>,
+}
+
+impl ReseedWish {
+    /// Who asks again meanwhile puts off nothing.
+    fn want(&mut self, now_ms: u64, after: Duration) {
+        let due_ms = now_ms + after.as_millis() as u64;
+        self.due_ms = Some(self.due_ms.map_or(due_ms, |due| due.min(due_ms)));
+    }
+
+    fn granted(&mut self) {
+        self.due_ms = None;
+    }
+
+    fn due_in(&self, now_ms: u64) -> Option<Duration> {
+        self.due_ms.map(|due| Duration::from_millis(due.saturating_sub(now_ms)))
+    }
+}
+
 impl Presence {
     /// Compares every row of the store with the mirror, by fence and by content, and repairs what differs. An id that only
     /// the mirror has is asked for again in a fresh statement before it is removed: it may have been created meanwhile.
@@ -47,7 +69,7 @@ impl Presence {
     pub async fn reseed(&self) -> Result<ReseedReport, PresenceError> {
         let _one_at_a_time = self.reseeding.lock().await;
         let began = self.hub.now_ms();
-        self.reseed_began_ms.store(began, Relaxed);
+        self.reseed_wish.lock().granted();
         let mut ahead = HashSet::new();
         let mut report = self.compare_all(&mut ahead).await?;
         if self.store_went_back(&ahead).await? {
@@ -66,15 +88,15 @@ impl Presence {
         Ok(report)
     }
 
-    /// Asks the keeper for a comparison of everything that begins after this.
-    pub(super) fn want_reseed(&self) {
-        self.reseed_wanted_ms.store(self.hub.now_ms(), Relaxed);
+    /// Asks the keeper for a comparison of everything that begins so much later.
+    pub(super) fn want_reseed(&self, after: Duration) {
+        self.reseed_wish.lock().want(self.hub.now_ms(), after);
         self.keeper_wanted.notify_one();
     }
 
-    /// Whether somebody asked for one that has not begun.
-    pub(super) fn reseed_is_wanted(&self) -> bool {
-        self.reseed_wanted_ms.load(Relaxed) > self.reseed_began_ms.load(Relaxed)
+    /// How long until one is to begin that somebody asked for; `None` when nobody did.
+    pub(super) fn reseed_due_in(&self) -> Option<Duration> {
+        self.reseed_wish.lock().due_in(self.hub.now_ms())
     }
 
     /// One comparison; the mitras of whom the mirror knows something newer than the store are put into `ahead`.
@@ -189,4 +211,24 @@ impl Presence {
 
 fn lost(error: crate::mirror::MirrorError) -> PresenceError {
     PresenceError::Unavailable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_is_due_at_its_own_moment_and_granted_by_whatever_begins_before() {
+        let ms = |ms| Some(Duration::from_millis(ms));
+        let mut wish = ReseedWish::default();
+        assert_eq!(wish.due_in(0), None);
+        wish.want(100, Duration::from_millis(700));
+        assert_eq!((wish.due_in(100), wish.due_in(500), wish.due_in(900)), (ms(700), ms(300), ms(0)));
+        wish.want(400, Duration::from_millis(900));
+        assert_eq!(wish.due_in(500), ms(300), "asked again, it is not put off");
+        wish.want(500, Duration::ZERO);
+        assert_eq!(wish.due_in(500), ms(0));
+        wish.granted();
+        assert_eq!(wish.due_in(900), None);
+    }
 }

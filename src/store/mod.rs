@@ -157,7 +157,11 @@ pub enum Bell {
     Mitra { id: MitraId, revision: i64 },
     /// A sign-in was revoked.
     Revoked { session: Uuid },
-    /// Bells may have been missed (the listener was connected anew): look at everything.
+    /// More rows than are named one by one, none of them with a revision below this one: look at recent changes.
+    ManyMitras { from: i64 },
+    /// More sign-ins were revoked than are named one by one.
+    ManyRevoked,
+    /// Bells may have been missed (the listener was connected anew), or many mitras were removed: look at everything.
     Missed,
 }
 

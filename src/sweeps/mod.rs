@@ -4,17 +4,14 @@
 //! said so (on every node: the store knows), and keeps the last run for `/internal/sweeps`. Only `app` starts them; `api` reads
 //! their status.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
+use rand::RngExt;
 use serde::Serialize;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 mod presence_sweeps;
 
@@ -27,6 +24,9 @@ use crate::{
     telemetry::{Metrics, Outcome},
 };
 
+/// A few minutes, within which a sweep that runs soon runs first.
+const FIRST_MINUTES_SECONDS: std::ops::Range<u64> = 60..300;
+
 /// What one run did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Run {
@@ -36,6 +36,34 @@ pub enum Run {
     Skipped(String),
     /// It could not do its work.
     Failed(String),
+}
+
+/// When a sweep runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// From the start of the node to the first run.
+    pub first: Duration,
+    /// From one run to the next.
+    pub every: Duration,
+}
+
+impl Pace {
+    /// The first run one interval from the start.
+    pub fn steady(every: Duration) -> Self {
+        Self { first: every, every }
+    }
+
+    /// The first run somewhere in the second half of the first interval: nodes that were started together do not run together.
+    pub fn spread(every: Duration) -> Self {
+        Self { first: every.mul_f64(rand::rng().random_range(0.5..1.0)), every }
+    }
+
+    /// The first run a few minutes from the start, drawn at random: a node that is restarted more often than the interval is
+    /// long gets to it too.
+    pub fn soon(every: Duration) -> Self {
+        let first = Duration::from_secs(rand::rng().random_range(FIRST_MINUTES_SECONDS));
+        Self { first: first.min(every), every }
+    }
 }
 
 /// Work done again and again.
@@ -93,16 +121,15 @@ impl Sweeps {
         Self { presence, entries: Arc::default() }
     }
 
-    /// Starts a sweep; its first run is one interval from now.
-    pub fn start(&self, sweep: impl Sweep, every: Duration, metrics: &Metrics, lifecycle: &Lifecycle) {
-        let entry = Arc::new(Entry { name: sweep.name(), interval: every, state: Mutex::default() });
+    /// Starts a sweep.
+    pub fn start(&self, sweep: impl Sweep, pace: Pace, metrics: &Metrics, lifecycle: &Lifecycle) {
+        let entry = Arc::new(Entry { name: sweep.name(), interval: pace.every, state: Mutex::default() });
         metrics.sweep_started(sweep.name());
         self.entries.lock().push(Arc::clone(&entry));
         let (metrics, presence) = (metrics.clone(), Arc::clone(&self.presence));
         lifecycle.spawn_until_stop(async move {
-            let mut beat = interval(every);
+            let mut beat = interval_at(Instant::now() + pace.first, pace.every);
             beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            beat.tick().await;
             loop {
                 beat.tick().await;
                 // Without the store nobody knows whether it rests, and no sweep gets anywhere.
@@ -161,5 +188,24 @@ impl Entry {
             last: state.last.clone(),
             paused_until: paused_for.map(|left| timestamp(Utc::now() + left)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_runs_are_drawn_at_random_and_none_is_later_than_an_interval() {
+        let (hour, minute) = (Duration::from_secs(3_600), Duration::from_secs(60));
+        let drawn = |pace: fn(Duration) -> Pace, every| (0..200).map(|_| pace(every)).collect::<Vec<_>>();
+        let soon = drawn(Pace::soon, hour);
+        assert!(soon.iter().all(|pace| pace.every == hour && pace.first >= minute && pace.first < minute * 5));
+        let spread = drawn(Pace::spread, hour);
+        assert!(spread.iter().all(|pace| pace.every == hour && pace.first >= hour / 2 && pace.first <= hour));
+        for paces in [soon, spread] {
+            assert!(paces.iter().any(|pace| pace.first != paces[0].first));
+        }
+        assert!(drawn(Pace::soon, minute / 2).iter().all(|pace| pace.first == minute / 2));
     }
 }

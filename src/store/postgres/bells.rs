@@ -109,6 +109,8 @@ fn parse(payload: &str) -> Option<Bell> {
         return Some(Bell::Missed);
     }
     match payload.split_once(':')? {
+        ("many", revision) => Some(Bell::ManyMitras { from: revision.parse().ok()? }),
+        ("revoked", "*") => Some(Bell::ManyRevoked),
         ("revoked", session) => Some(Bell::Revoked { session: Uuid::parse_str(session).ok()? }),
         (id, revision) => {
             Some(Bell::Mitra { id: MitraId(Uuid::parse_str(id).ok()?), revision: revision.parse().ok()? })

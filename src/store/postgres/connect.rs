@@ -9,7 +9,10 @@ use sqlx::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::{PostgresStore, session::explain_start};
+use super::{
+    PostgresStore,
+    session::{Pool, explain_start},
+};
 use crate::store::StoreError;
 
 /// Kind of our advisory lock on a schema; any number that nobody else uses.
@@ -25,7 +28,10 @@ pub struct PostgresSettings {
     pub schema: String,
     /// Capacity of a mitra whose row has none.
     pub default_max_sessions: u32,
+    /// Connections for what callers ask and command.
     pub pool_size: u32,
+    /// Connections for what presence itself asks; callers never use them.
+    pub presence_pool_size: u32,
     pub acquire_timeout: Duration,
     pub query_timeout: Duration,
     pub lock_timeout: Duration,
@@ -80,11 +86,13 @@ impl PostgresStore {
     /// # Errors
     /// The address is not one of Postgres.
     pub fn connect(settings: PostgresSettings) -> Result<Self, StoreError> {
-        let pool = PgPoolOptions::new()
-            .max_connections(settings.pool_size)
-            .acquire_timeout(settings.acquire_timeout)
-            .connect_lazy_with(settings.options(settings.query_timeout)?);
-        Ok(Self { settings, pool })
+        let options = settings.options(settings.query_timeout)?;
+        let pool = |size| {
+            let pool = PgPoolOptions::new().max_connections(size).acquire_timeout(settings.acquire_timeout);
+            Pool::new(pool.connect_lazy_with(options.clone()), settings.query_timeout)
+        };
+        let (callers, presence) = (pool(settings.pool_size), pool(settings.presence_pool_size));
+        Ok(Self { settings, callers, presence })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The truth in Postgres, shared by all nodes and written by other programs too.
 //!
-//! Every call has a deadline, and a connection that missed one is dropped. The rules live in the triggers and functions of
+//! Every call has a deadline, and a connection that missed one is dropped. What presence itself asks has connections of its
+//! own: commands that wait for rows of a stranger's long transaction may hold all the others. The rules live in the triggers and functions of
 //! `migrations/postgres`; this translates between them and the trait. Only `app` constructs this.
 
 mod bells;
@@ -20,14 +21,14 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures_util::stream::BoxStream;
-use sqlx::{PgPool, Row, postgres::PgRow};
-use tokio::time::{sleep, timeout};
+use sqlx::{Row, postgres::PgRow};
+use tokio::{join, time::sleep};
 use uuid::Uuid;
 
 pub use connect::{PostgresSettings, migrate};
 pub use node_lock::NodeLock;
 pub use schema::awaits_migration;
-use session::{Query, explain};
+use session::{Pool, Query, explain};
 
 use super::{
     AuthSession, Bell, Heard, MitraProfile, MitraQuery, SessionChange, SessionCounts, Store, StoreError, Transition,
@@ -45,7 +46,10 @@ const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// The truth in Postgres.
 pub struct PostgresStore {
     settings: PostgresSettings,
-    pool: PgPool,
+    /// For what callers ask and command: admissions, commands, sessions, lists.
+    callers: Pool,
+    /// For what presence itself asks, and nothing here waits for a row that somebody holds: counts, looks, heartbeats, sweeps.
+    presence: Pool,
 }
 
 /// The columns of a row of the view `hadir_mitras`, `$1` being the default capacity, and the rest of the statement.
@@ -76,26 +80,18 @@ fn mitra_row(row: &PgRow) -> Result<MitraRow, sqlx::Error> {
 }
 
 impl PostgresStore {
-    /// The only value of the only row.
-    async fn single<T>(&self, query: Query<'_>) -> Result<T, StoreError>
-    where
-        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
-    {
-        let row = self.ask_one(query).await?.ok_or_else(|| explain(sqlx::Error::RowNotFound))?;
-        row.try_get(0).map_err(explain)
-    }
-
     fn capacity(&self) -> i32 {
         i32::try_from(self.settings.default_max_sessions).unwrap_or(i32::MAX)
     }
 
+    /// Mitras for presence itself.
     async fn rows(&self, query: Query<'_>) -> Result<Vec<MitraRow>, StoreError> {
-        let rows = self.ask(query).await?;
+        let rows = self.presence.ask(query).await?;
         rows.iter().map(mitra_row).collect::<Result<_, _>>().map_err(explain)
     }
 
     async fn transition(&self, id: MitraId, query: Query<'_>) -> Result<Transition, StoreError> {
-        let row = self.ask_one(query).await?.ok_or(StoreError::UnknownMitra(id))?;
+        let row = self.callers.ask_one(query).await?.ok_or(StoreError::UnknownMitra(id))?;
         let transition = || Ok(Transition { row: mitra_row(&row)?, changed: row.try_get("changed")? });
         transition().map_err(explain)
     }
@@ -117,7 +113,7 @@ impl Store for PostgresStore {
     async fn ping(&self) -> Result<(), StoreError> {
         // A demoted primary still answers `SELECT 1`.
         let sql = "SELECT current_setting('transaction_read_only') = 'on'";
-        if self.single(sqlx::query(sql)).await? { Err(session::read_only()) } else { Ok(()) }
+        if self.presence.single(sqlx::query(sql)).await? { Err(session::read_only()) } else { Ok(()) }
     }
 
     async fn mitra(&self, id: MitraId) -> Result<Option<MitraRow>, StoreError> {
@@ -197,7 +193,7 @@ impl Store for PostgresStore {
             let now_ages: Vec<i64> = ages.iter().map(|age| age + waited).collect();
             let query =
                 sqlx::query("SELECT moved, busy FROM hadir_record_heartbeats($1, $2)").bind(&ids).bind(now_ages);
-            let Some(row) = self.ask_one(query).await? else { break };
+            let Some(row) = self.presence.ask_one(query).await? else { break };
             moved += row.try_get::<i64, _>("moved").map_err(explain)?.max(0) as u64;
             let busy: HashSet<Uuid> = row.try_get::<Vec<Uuid>, _>("busy").map_err(explain)?.into_iter().collect();
             if busy.is_empty() {
@@ -238,11 +234,11 @@ impl Store for PostgresStore {
 
     async fn newest_revision(&self) -> Result<i64, StoreError> {
         let sql = "SELECT coalesce(max(revision), 0) FROM mitra_status";
-        self.single(sqlx::query(sql)).await
+        self.presence.single(sqlx::query(sql)).await
     }
 
     async fn last_given_revision(&self) -> Result<i64, StoreError> {
-        self.single(sqlx::query("SELECT last_value FROM hadir_revision")).await
+        self.presence.single(sqlx::query("SELECT last_value FROM hadir_revision")).await
     }
 
     async fn invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
@@ -300,7 +296,7 @@ impl Store for PostgresStore {
     }
 
     async fn new_generation(&self) -> Result<i64, StoreError> {
-        self.single(sqlx::query(connect::NEW_GENERATION)).await
+        self.presence.single(sqlx::query(connect::NEW_GENERATION)).await
     }
 
     async fn pause_sweep(&self, sweep: &str, rest: Duration) -> Result<(), StoreError> {
@@ -328,7 +324,7 @@ impl Store for PostgresStore {
         let sql = "WITH gone AS (DELETE FROM presence_events WHERE id IN (SELECT id FROM presence_events \
                    WHERE at < now() - $1 * interval '1 millisecond' ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED) \
                    RETURNING 1) SELECT count(*) FROM gone";
-        let gone: i64 = self.single(sqlx::query(sql).bind(milliseconds(keep)).bind(i64::from(limit))).await?;
+        let gone: i64 = self.callers.single(sqlx::query(sql).bind(milliseconds(keep)).bind(i64::from(limit))).await?;
         Ok(gone.max(0) as u64)
     }
 
@@ -337,7 +333,7 @@ impl Store for PostgresStore {
     }
 
     async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
-        self.single(sqlx::query("SELECT clock_timestamp()")).await
+        self.presence.single(sqlx::query("SELECT clock_timestamp()")).await
     }
 
     async fn bells(&self) -> Result<BoxStream<'static, Bell>, StoreError> {
@@ -349,7 +345,6 @@ impl Store for PostgresStore {
     }
 
     async fn close(&self) {
-        // A connection that hangs is not waited for.
-        let _late = timeout(self.settings.query_timeout, self.pool.close()).await;
+        join!(self.callers.close(), self.presence.close());
     }
 }

@@ -17,13 +17,13 @@ impl PostgresStore {
         let sql = "WITH gone AS (DELETE FROM hadir_lone_nodes WHERE seen_at < now() - interval '1 day' AND node_id <> $1) \
                    INSERT INTO hadir_lone_nodes (node_id) VALUES ($1) \
                    ON CONFLICT (node_id) DO UPDATE SET seen_at = excluded.seen_at";
-        self.ask(sqlx::query(sql).bind(node.as_str())).await.map(|_| ())
+        self.presence.ask(sqlx::query(sql).bind(node.as_str())).await.map(|_| ())
     }
 
     pub(super) async fn read_lone(&self, but: &NodeId, within: Duration) -> Result<bool, StoreError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM hadir_lone_nodes \
                    WHERE node_id <> $1 AND seen_at > now() - $2 * interval '1 millisecond')";
-        self.single(sqlx::query(sql).bind(but.as_str()).bind(milliseconds(within))).await
+        self.presence.single(sqlx::query(sql).bind(but.as_str()).bind(milliseconds(within))).await
     }
 
     pub(super) async fn read_heard(
@@ -46,13 +46,13 @@ impl PostgresStore {
                 age: Duration::from_millis(row.try_get::<i64, _>("age_ms")?.max(0) as u64),
             })
         };
-        self.ask(query).await?.iter().map(heard).collect::<Result<_, _>>().map_err(explain)
+        self.presence.ask(query).await?.iter().map(heard).collect::<Result<_, _>>().map_err(explain)
     }
 
     pub(super) async fn write_pause(&self, sweep: &str, rest: Duration) -> Result<(), StoreError> {
         let sql = "INSERT INTO hadir_sweep_pauses (sweep, until) VALUES ($1, now() + $2 * interval '1 millisecond') \
                    ON CONFLICT (sweep) DO UPDATE SET until = excluded.until";
-        self.ask(sqlx::query(sql).bind(sweep).bind(milliseconds(rest))).await.map(|_| ())
+        self.callers.ask(sqlx::query(sql).bind(sweep).bind(milliseconds(rest))).await.map(|_| ())
     }
 
     pub(super) async fn read_pauses(&self) -> Result<Vec<(String, Duration)>, StoreError> {
@@ -62,6 +62,6 @@ impl PostgresStore {
             let left = row.try_get::<i64, _>("left_ms")?.max(0) as u64;
             Ok::<_, sqlx::Error>((row.try_get("sweep")?, Duration::from_millis(left)))
         };
-        self.ask(sqlx::query(sql)).await?.iter().map(pause).collect::<Result<_, _>>().map_err(explain)
+        self.presence.ask(sqlx::query(sql)).await?.iter().map(pause).collect::<Result<_, _>>().map_err(explain)
     }
 }

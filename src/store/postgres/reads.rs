@@ -14,7 +14,7 @@ use crate::{
 impl PostgresStore {
     pub(super) async fn read_profile(&self, id: MitraId) -> Result<Option<MitraProfile>, StoreError> {
         let query = sqlx::query(select_mitras!("FROM hadir_mitras WHERE id = $2")).bind(self.capacity()).bind(id.0);
-        let row = self.ask_one(query).await?;
+        let row = self.callers.ask_one(query).await?;
         row.map(|row| Ok(MitraProfile { row: mitra_row(&row)?, display_name: row.try_get("display_name")? }))
             .transpose()
             .map_err(explain)
@@ -44,7 +44,7 @@ impl PostgresStore {
             .bind(query.after.map_or(Uuid::nil(), |id| id.0))
             .bind(query.search.as_deref().unwrap_or_default())
             .bind(i64::from(query.limit));
-        let rows = self.ask(prepared).await?;
+        let rows = self.callers.ask(prepared).await?;
         rows.iter()
             .map(|row| Ok(MitraProfile { row: mitra_row(row)?, display_name: row.try_get("display_name")? }))
             .collect::<Result<_, _>>()
@@ -62,7 +62,7 @@ impl PostgresStore {
                    FROM mitra_status s JOIN mitras m ON m.id = s.mitra_id \
                    JOIN mitra_heartbeats h ON h.mitra_id = s.mitra_id WHERE s.is_online) AS online";
         let query = sqlx::query(sql).bind(self.capacity()).bind(milliseconds(fresh_within));
-        let row = self.ask_one(query).await?.ok_or_else(|| explain(sqlx::Error::RowNotFound))?;
+        let row = self.presence.ask_one(query).await?.ok_or_else(|| explain(sqlx::Error::RowNotFound))?;
         let number = |column| row.try_get::<i64, _>(column).map(|n| n as u64).map_err(explain);
         let (online, reachable, available) = (number("online")?, number("reachable")?, number("available")?);
         Ok(Counts {
@@ -85,7 +85,7 @@ impl PostgresStore {
         );
         let query =
             sqlx::query(sql).bind(self.capacity()).bind(milliseconds(fresh_within)).bind(i64::from(limit.max(1)));
-        let rows = self.ask(query).await?;
+        let rows = self.presence.ask(query).await?;
         let total = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>("total")).map_err(explain)?;
         let mitras = rows
             .iter()
@@ -115,7 +115,7 @@ impl PostgresStore {
         let sql = "SELECT kind, reason, actor, at, session_id FROM presence_events \
                    WHERE mitra_id = $1 AND ($2 IS NULL OR kind = $2) ORDER BY id DESC LIMIT $3";
         let query = sqlx::query(sql).bind(id.0).bind(kind).bind(i64::from(limit));
-        let rows = self.ask(query).await?;
+        let rows = self.callers.ask(query).await?;
         rows.iter()
             .map(|row| {
                 Ok(PresenceEvent {
@@ -133,7 +133,7 @@ impl PostgresStore {
     pub(super) async fn read_auth_session(&self, id: Uuid) -> Result<Option<AuthSession>, StoreError> {
         let sql = "SELECT subject_id, role, revoked_at IS NULL AND expires_at > now() AS valid \
                    FROM auth_sessions WHERE id = $1";
-        let row = self.ask_one(sqlx::query(sql).bind(id)).await?;
+        let row = self.callers.ask_one(sqlx::query(sql).bind(id)).await?;
         row.map(|row| {
             Ok(AuthSession {
                 subject: SubjectId(row.try_get("subject_id")?),
@@ -148,7 +148,7 @@ impl PostgresStore {
     pub(super) async fn read_invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
         let sql = "SELECT u.id FROM unnest($1) AS u (id) LEFT JOIN auth_sessions a ON a.id = u.id \
                    WHERE a.id IS NULL OR a.revoked_at IS NOT NULL OR a.expires_at <= now()";
-        let rows = self.ask(sqlx::query(sql).bind(ids.to_vec())).await?;
+        let rows = self.presence.ask(sqlx::query(sql).bind(ids.to_vec())).await?;
         rows.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>().map_err(explain)
     }
 }

@@ -1,13 +1,14 @@
 //! One question on one connection, bounded; and what an error means.
 
+use std::time::Duration;
+
 use sqlx::{
-    Postgres,
+    PgPool, Postgres, Row,
     pool::PoolConnection,
     postgres::{PgArguments, PgRow},
 };
 use tokio::time::timeout;
 
-use super::PostgresStore;
 use crate::store::{StoreError, broken_rule};
 
 /// A prepared statement with its values.
@@ -26,12 +27,23 @@ impl Drop for Asking {
     }
 }
 
-impl PostgresStore {
+/// Some connections, for one kind of question. Who asks through one pool never waits for those of the other.
+pub(super) struct Pool {
+    connections: PgPool,
+    /// Longest wait for one answer.
+    deadline: Duration,
+}
+
+impl Pool {
+    pub(super) fn new(connections: PgPool, deadline: Duration) -> Self {
+        Self { connections, deadline }
+    }
+
     /// The rows of an answer. Every statement of the store goes through here.
     pub(super) async fn ask(&self, query: Query<'_>) -> Result<Vec<PgRow>, StoreError> {
-        let mut asking = Asking(Some(self.pool.acquire().await.map_err(explain)?));
+        let mut asking = Asking(Some(self.connections.acquire().await.map_err(explain)?));
         let Some(connection) = &mut asking.0 else { return Ok(Vec::new()) };
-        let deadline = self.settings.query_timeout;
+        let deadline = self.deadline;
         let answer = match timeout(deadline, query.fetch_all(&mut **connection)).await {
             Ok(answer @ (Ok(_) | Err(sqlx::Error::Database(_)))) => answer,
             Ok(Err(broken)) => return Err(explain(broken)),
@@ -47,6 +59,20 @@ impl PostgresStore {
     /// The first row of an answer, if there is one.
     pub(super) async fn ask_one(&self, query: Query<'_>) -> Result<Option<PgRow>, StoreError> {
         Ok(self.ask(query).await?.into_iter().next())
+    }
+
+    /// The only value of the only row.
+    pub(super) async fn single<T>(&self, query: Query<'_>) -> Result<T, StoreError>
+    where
+        T: for<'r> sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres>,
+    {
+        let row = self.ask_one(query).await?.ok_or_else(|| explain(sqlx::Error::RowNotFound))?;
+        row.try_get(0).map_err(explain)
+    }
+
+    /// A connection that hangs is not waited for.
+    pub(super) async fn close(&self) {
+        let _late = timeout(self.deadline, self.connections.close()).await;
     }
 }
 

@@ -93,7 +93,7 @@ impl PostgresStore {
     ) -> Result<(ChatSession, bool), StoreError> {
         let id = id.map_or_else(Uuid::now_v7, |id| id.0);
         let sql = concat!("SELECT f.created, ", session_columns!(), " FROM hadir_create_session($1, $2) AS f");
-        let row = self.ask_one(sqlx::query(sql).bind(id).bind(customer.0)).await?;
+        let row = self.callers.ask_one(sqlx::query(sql).bind(id).bind(customer.0)).await?;
         let row = row.ok_or_else(|| explain(sqlx::Error::RowNotFound))?;
         let session = session_row(&row).map_err(explain)?;
         if session.customer_id != customer {
@@ -108,7 +108,7 @@ impl PostgresStore {
             session_columns!(),
             " FROM (SELECT s AS session_row FROM hadir_sessions s WHERE id = $1) AS f"
         );
-        let row = self.ask_one(sqlx::query(sql).bind(id.0)).await?;
+        let row = self.callers.ask_one(sqlx::query(sql).bind(id.0)).await?;
         row.as_ref().map(session_row).transpose().map_err(explain)
     }
 
@@ -143,7 +143,7 @@ impl PostgresStore {
             .bind(*action == SessionAction::Expire)
             .bind(cause.actor.as_str())
             .bind(&cause.reason);
-        let rows = self.ask(query).await?;
+        let rows = self.callers.ask(query).await?;
         let outcome: &str = match rows.first() {
             Some(row) => row.try_get("outcome").map_err(explain)?,
             None => return Err(StoreError::UnknownSession(id)),
@@ -162,7 +162,7 @@ impl PostgresStore {
     pub(super) async fn write_expired_sessions(&self, limit: u32) -> Result<Vec<SessionChange>, StoreError> {
         let query: Query<'_> = sqlx::query(select_changes!("hadir_expire_sessions($2)"));
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
-        let rows = self.ask(query.bind(self.capacity()).bind(limit)).await?;
+        let rows = self.callers.ask(query.bind(self.capacity()).bind(limit)).await?;
         changes(&rows).map_err(explain)
     }
 
@@ -170,7 +170,7 @@ impl PostgresStore {
         let sql = "SELECT (extract(epoch FROM expires_at - clock_timestamp()) * 1000)::bigint AS ms FROM chat_sessions \
                    WHERE status IN ('searching', 'pending_payment', 'active') AND expires_at IS NOT NULL \
                    ORDER BY expires_at LIMIT 1";
-        let row = self.ask_one(sqlx::query(sql)).await?;
+        let row = self.callers.ask_one(sqlx::query(sql)).await?;
         row.map(|row| Ok(Duration::from_millis(row.try_get::<i64, _>("ms")?.max(0) as u64)))
             .transpose()
             .map_err(explain)
@@ -179,7 +179,7 @@ impl PostgresStore {
     pub(super) async fn read_load(&self, mitra: MitraId, limit: u32) -> Result<Vec<SessionId>, StoreError> {
         let sql = "SELECT id FROM chat_sessions WHERE mitra_id = $1 AND status IN ('active', 'pending_payment') \
                    ORDER BY created_at, id LIMIT $2";
-        let rows = self.ask(sqlx::query(sql).bind(mitra.0).bind(i64::from(limit))).await?;
+        let rows = self.callers.ask(sqlx::query(sql).bind(mitra.0).bind(i64::from(limit))).await?;
         rows.iter().map(|row| row.try_get("id").map(SessionId)).collect::<Result<_, _>>().map_err(explain)
     }
 
@@ -188,7 +188,7 @@ impl PostgresStore {
                    count(*) FILTER (WHERE status = 'pending_payment') AS pending_payment, \
                    count(*) FILTER (WHERE status = 'active') AS active \
                    FROM chat_sessions WHERE status IN ('searching', 'pending_payment', 'active')";
-        let row = self.ask_one(sqlx::query(sql)).await?.ok_or_else(|| explain(sqlx::Error::RowNotFound))?;
+        let row = self.presence.ask_one(sqlx::query(sql)).await?.ok_or_else(|| explain(sqlx::Error::RowNotFound))?;
         let number = |column| row.try_get::<i64, _>(column).map(|n| n.max(0) as u64).map_err(explain);
         Ok(SessionCounts {
             searching: number("searching")?,

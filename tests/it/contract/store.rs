@@ -123,6 +123,7 @@ pub fn settings(url: &str, schema: &str) -> PostgresSettings {
         schema: schema.to_owned(),
         default_max_sessions: DEFAULT_MAX_SESSIONS,
         pool_size: 4,
+        presence_pool_size: 3,
         acquire_timeout: Duration::from_secs(20),
         query_timeout: Duration::from_secs(20),
         lock_timeout: Duration::from_secs(20),

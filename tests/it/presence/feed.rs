@@ -18,6 +18,7 @@ on_cluster!(
     a_mitra_deleted_by_sql_is_forgotten_and_its_sockets_close,
     many_rows_in_one_statement_all_follow,
     without_the_bell_the_look_at_sign_ins_finds_a_revoked_one,
+    many_changed_rows_are_looked_at_and_only_many_removed_ones_ask_for_a_reseed,
     without_the_bell_the_look_at_recent_changes_finds_them,
     without_triggers_a_reseed_finds_them,
 );
@@ -173,6 +174,37 @@ async fn many_rows_in_one_statement_all_follow(world: World) {
     assert_eq!(socket.closed().await, Closed::new(4503, "unknown_mitra"));
     eventually("forgotten", async || (Keys::of(&world, gone.id) == Keys::default()).then_some(())).await;
     in_agreement(&world, &node, kept.id).await;
+}
+
+async fn many_changed_rows_are_looked_at_and_only_many_removed_ones_ask_for_a_reseed(world: World) {
+    // Nothing follows by itself.
+    let node = world.node_with(&[("HADIR_CHANGE_FEED_SECONDS", "3600")]).await;
+    let reseeds = async || {
+        let text = node.get("/metrics", "").await.text;
+        let line = text.lines().find_map(|line| line.strip_prefix("hadir_reseed_seconds_count "));
+        line.and_then(|number| number.parse::<u64>().ok()).expect("a number of reseeds")
+    };
+    let one = node.mitra().await;
+    let mut watcher = node.dial_customer().await;
+    run(&world, GO_ONLINE, one.id).await;
+    watcher.sees(1).await;
+    // The bell is heard from now on; the reseed that its beginning asked for need not be waited for.
+    node.presence().reseed().await.unwrap();
+    let before = reseeds().await;
+    let insert = "INSERT INTO mitras (id) SELECT gen_random_uuid() FROM generate_series(1, 1500)";
+    sqlx::query(insert).execute(world.sql()).await.unwrap();
+    for (sql, available) in
+        [("UPDATE mitra_status SET is_online = true", 1_501), ("UPDATE mitras SET max_sessions = 0", 0)]
+    {
+        sqlx::query(sql).execute(world.sql()).await.expect(sql);
+        watcher.sees(available).await;
+    }
+    let gone = node.mitra().await;
+    let mut socket = node.dial_mitra(&gone).await;
+    sqlx::query("DELETE FROM mitras WHERE id <> $1").bind(one.id.0).execute(world.sql()).await.unwrap();
+    assert_eq!(socket.closed().await, Closed::new(4503, "unknown_mitra"));
+    eventually("compared", async || (reseeds().await > before).then_some(())).await;
+    assert_eq!(reseeds().await, before + 1, "the removal alone");
 }
 
 async fn without_the_bell_the_look_at_recent_changes_finds_them(world: World) {

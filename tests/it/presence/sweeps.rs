@@ -1,22 +1,33 @@
 //! Auto-offline and the other sweeps.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use hadir::{
     domain::{Actor, MitraId, Mode, Role},
+    lifecycle::Lifecycle,
     presence::{Restraint, Swept},
+    sweeps::{Pace, Run, Sweep, Sweeps},
+    telemetry::Metrics,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::in_agreement;
-use crate::support::{World, eventually, on_both, on_cluster, proxy::Traffic};
+use crate::support::{PATIENCE, World, eventually, on_both, on_cluster, proxy::Traffic};
 
 on_both!(
     a_silent_mitra_is_taken_offline_once_and_may_come_back,
     a_fresh_mitra_is_left_alone,
     a_node_that_was_just_started_takes_nobody_offline,
     sweeps_report_their_last_run_and_can_be_paused,
+    the_first_run_of_a_sweep_need_not_wait_for_an_interval,
     sweeps_run_at_their_own_pace,
 );
 
@@ -243,6 +254,32 @@ async fn a_pause_holds_on_every_node(world: World) {
     .await;
     there.post("/internal/sweeps/reseed/resume", &dashboard, json!({})).await;
     eventually("runs again", async || (runs().await.0 > rested).then_some(())).await;
+}
+
+struct Counted(Arc<AtomicU32>);
+
+#[async_trait]
+impl Sweep for Counted {
+    fn name(&self) -> &'static str {
+        "counted"
+    }
+
+    async fn run(&self) -> Run {
+        self.0.fetch_add(1, Relaxed);
+        Run::Done("counted".to_owned())
+    }
+}
+
+async fn the_first_run_of_a_sweep_need_not_wait_for_an_interval(world: World) {
+    let node = world.node().await;
+    let (sweeps, lifecycle, runs) =
+        (Sweeps::new(Arc::clone(node.presence())), Lifecycle::default(), Arc::<AtomicU32>::default());
+    let pace = Pace { first: Duration::from_millis(10), every: Duration::from_secs(3_600) };
+    sweeps.start(Counted(Arc::clone(&runs)), pace, &Metrics::new(), &lifecycle);
+    eventually("a run", async || (runs.load(Relaxed) == 1).then_some(())).await;
+    let status = sweeps.status().await;
+    assert_eq!((status[0].runs, status[0].interval_ms), (1, 3_600_000));
+    lifecycle.stop(PATIENCE).await;
 }
 
 async fn sweeps_run_at_their_own_pace(world: World) {

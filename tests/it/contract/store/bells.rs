@@ -103,7 +103,25 @@ async fn up_to_a_thousand_rows_ring_each_and_more_ring_once_for_all() {
     assert!(rung.iter().all(|bell| matches!(bell, Bell::Mitra { .. })));
     bench.run(insert(1001, 1001)).await;
     assert_eq!(until_marked(&bench, &mut bells).await.len(), 1);
+    // The lowest of the new revisions goes along: a look finds them, however long ago they were given.
+    let newest = bench.newest_revision().await.expect("read");
     bench.run("UPDATE mitra_status SET is_online = true".to_owned()).await;
+    assert_eq!(until_marked(&bench, &mut bells).await, [Bell::ManyMitras { from: newest + 1 }]);
+    bench
+        .run("INSERT INTO auth_sessions SELECT id, id, 'mitra', now() + interval '1 hour' FROM mitras".to_owned())
+        .await;
+    bench.run("UPDATE auth_sessions SET revoked_at = now()".to_owned()).await;
+    assert_eq!(until_marked(&bench, &mut bells).await, [Bell::ManyRevoked]);
+    // No look finds who is gone.
+    bench.run("DELETE FROM mitras".to_owned()).await;
+    assert_eq!(until_marked(&bench, &mut bells).await, [Bell::Missed]);
+}
+
+#[tokio::test]
+async fn a_bell_of_an_older_schema_is_understood() {
+    let (bench, mut bells) = listening().await;
+    let channel = format!("hadir_{}", bench.schema().name);
+    sqlx::query("SELECT pg_notify($1, '*')").bind(channel).execute(bench.sql()).await.expect("rung");
     assert_eq!(until_marked(&bench, &mut bells).await, [Bell::Missed]);
 }
 

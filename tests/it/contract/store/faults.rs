@@ -1,11 +1,18 @@
 //! Postgres away, frozen, read-only, locked, wrongly addressed: a bounded wait, a sentence, no secret, and recovery.
 
-use std::time::{Duration, Instant};
-
-use hadir::store::{
-    Store, StoreError,
-    postgres::{NodeLock, PostgresSettings, PostgresStore, migrate},
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
 };
+
+use hadir::{
+    domain::NodeId,
+    store::{
+        Store, StoreError,
+        postgres::{NodeLock, PostgresSettings, PostgresStore, migrate},
+    },
+};
+use tokio::task::JoinSet;
 
 use super::{Kind, cause, id, settings};
 use crate::support::{eventually, postgres};
@@ -156,6 +163,60 @@ async fn a_row_that_another_transaction_holds_is_waited_for_only_so_long() {
     holder.rollback().await.expect("released");
     assert_eq!(store.record_heartbeats(&beats[..1]).await.expect("recorded"), 1);
     store.set_online(id(1), false, &cause("")).await.expect("offline");
+}
+
+/// A stranger's long transaction holds many mitras, and commands for them wait on every connection that commands have.
+#[tokio::test]
+async fn commands_that_wait_for_rows_on_all_their_connections_starve_none_of_presences_questions() {
+    let bench = Kind::Postgres.empty().await;
+    let mut settings = settings(&bench.schema().url, &bench.schema().name);
+    let commands = u128::from(settings.pool_size);
+    // Who finds no connection is told so soon; who has one may wait for its row.
+    settings.acquire_timeout = Duration::from_millis(500);
+    let store = Arc::new(PostgresStore::connect(settings).expect("an address"));
+    for n in 1..=commands + 1 {
+        bench.online(n).await;
+    }
+    let mut stranger = bench.sql().begin().await.expect("begun");
+    let holder: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *stranger).await.expect("asked");
+    sqlx::query("UPDATE mitra_status SET is_online = is_online").execute(&mut *stranger).await.expect("held");
+    let mut waiting = JoinSet::new();
+    for n in 1..=commands {
+        let store = Arc::clone(&store);
+        waiting.spawn(async move { store.set_online(id(n), false, &cause("")).await.map(|_| ()) });
+    }
+    eventually("every connection of the commands waits", async || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))";
+        let blocked: i64 = sqlx::query_scalar(sql).bind(holder).fetch_one(bench.sql()).await.expect("asked");
+        (blocked == commands as i64).then_some(())
+    })
+    .await;
+    let why = unavailable(store.set_online(id(1), true, &cause("")).await);
+    assert!(why.contains("all connections are in use"), "{why}");
+
+    let (minute, node) = (Duration::from_secs(60), NodeId::new("here"));
+    store.ping().await.expect("well");
+    assert_eq!(store.counts(minute).await.expect("counted").online, commands as u64 + 1);
+    assert!(!store.find_available(minute, 1).await.expect("found").mitras.is_empty());
+    assert_eq!(store.mitras(&[id(1)]).await.expect("read").len(), 1);
+    assert_eq!(store.scan(None, 1).await.expect("read").len(), 1);
+    assert!(!store.changed_since(0, 1).await.expect("read").is_empty());
+    assert!(store.newest_revision().await.expect("read") <= store.last_given_revision().await.expect("read"));
+    bench.silence(1, minute * 10).await;
+    assert_eq!(store.record_heartbeats(&[(id(1), Duration::ZERO)]).await.expect("recorded"), 1);
+    assert!(!store.heard_within(minute, None, 9).await.expect("read").is_empty());
+    store.report_lone(&node).await.expect("told");
+    assert!(!store.has_lone_nodes(&node, minute).await.expect("read"));
+    assert!(store.invalid_sign_ins(&[]).await.expect("read").is_empty());
+    assert_eq!(store.session_counts().await.expect("counted").active, 0);
+    assert!(store.paused_sweeps().await.expect("read").is_empty());
+    // Whom somebody holds is left to the next sweep.
+    assert!(store.expire_silent(&[(id(1), 1)], minute).await.expect("swept").is_empty());
+
+    assert_eq!(waiting.len() as u128, commands, "none of the commands was answered meanwhile");
+    assert!(waiting.try_join_next().is_none());
+    stranger.rollback().await.expect("released");
+    assert!(waiting.join_all().await.iter().all(Result::is_ok));
 }
 
 #[tokio::test]

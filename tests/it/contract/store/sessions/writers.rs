@@ -227,10 +227,28 @@ async fn many_writers_of_both_kinds_never_wait_for_each_other_in_a_circle() {
     busy.counts_are_true().await;
 }
 
-/// A transaction that takes statuses first and sessions last, against every order of ours.
+/// Deactivation, reactivation, another name and another capacity, which take a mitra's row, its status and its sign-ins.
+async fn change_mitra(store: &PostgresStore, step: u64) -> Result<(), StoreError> {
+    let cause = Cause::new(Actor::Dashboard, "busy");
+    // Each of them all four.
+    let who = id(mitra(step / 4));
+    match step % 4 {
+        0 => store.set_active(who, false, &cause).await?,
+        1 => store.set_active(who, true, &cause).await?,
+        2 => store.put_mitra(who, "Another", Some(5 + (step % 30) as u32), &cause).await?,
+        _ => store.put_mitra(who, "Another again", None, &cause).await?,
+    };
+    Ok(())
+}
+
+/// Transactions that take statuses first and sessions last, or statuses or sign-ins first and mitras last, against every order
+/// of ours.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_in_the_wrong_order_is_in_no_circle_with_the_api() {
     let busy = busy().await;
+    let sign_ins = "INSERT INTO auth_sessions (id, subject_id, role, expires_at) \
+                    SELECT gen_random_uuid(), id, 'mitra', now() + interval '1 hour' FROM mitras, generate_series(1, 2)";
+    sqlx::raw_sql(sign_ins).execute(&busy.pool).await.expect("signed in");
     let until = Instant::now() + busy_for();
     let mut writers = JoinSet::new();
     for writer in 0..each() {
@@ -238,6 +256,7 @@ async fn a_transaction_in_the_wrong_order_is_in_no_circle_with_the_api() {
         writers.spawn(async move {
             for step in (writer * 1009..).take_while(|_| Instant::now() < until) {
                 call(&store, step).await.expect("written");
+                change_mitra(&store, step).await.expect("written");
             }
         });
     }
@@ -245,20 +264,29 @@ async fn a_transaction_in_the_wrong_order_is_in_no_circle_with_the_api() {
     writers.spawn(async move {
         for step in (0..).take_while(|_| Instant::now() < until) {
             let first = session(step);
-            let sql = format!(
-                "BEGIN; UPDATE mitra_status SET is_online = is_online; SELECT pg_sleep(0.002); \
-                 UPDATE chat_sessions SET expires_at = now() WHERE id BETWEEN '{}' AND '{}'; \
-                 UPDATE chat_sessions SET status = 'ended' WHERE status = 'active' AND id BETWEEN '{}' AND '{}'; COMMIT",
-                session_id(first),
-                session_id(first + 200),
-                session_id(first),
-                session_id(first + 200),
-            );
-            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.expect("written");
+            let (from, to) = (session_id(first), session_id(first + 200));
+            let then = match step % 3 {
+                0 => format!(
+                    "UPDATE mitra_status SET is_online = is_online; SELECT pg_sleep(0.002); \
+                     UPDATE chat_sessions SET expires_at = now() WHERE id BETWEEN '{from}' AND '{to}'; \
+                     UPDATE chat_sessions SET status = 'ended' WHERE status = 'active' AND id BETWEEN '{from}' AND '{to}'"
+                ),
+                1 => "UPDATE mitra_status SET is_online = is_online; SELECT pg_sleep(0.002); \
+                      UPDATE mitras SET display_name = 'Theirs'"
+                    .to_owned(),
+                _ => "UPDATE auth_sessions SET revoked_at = NULL; SELECT pg_sleep(0.002); \
+                      UPDATE mitras SET display_name = 'Theirs too'"
+                    .to_owned(),
+            };
+            sqlx::raw_sql(AssertSqlSafe(format!("BEGIN; {then}; COMMIT"))).execute(&pool).await.expect("written");
         }
     });
     busy.all_well(writers).await;
     busy.counts_are_true().await;
+    for kind in ["deactivated", "reactivated", "capacity"] {
+        let recorded = format!("SELECT count(*) FROM presence_events WHERE kind = '{kind}' AND actor = 'dashboard'");
+        assert!(busy.number(&recorded).await > 0, "nobody was {kind}");
+    }
 }
 
 /// Over as many connections as the server takes at once, several times: a race shows in one of them.

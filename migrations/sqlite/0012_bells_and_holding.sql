@@ -1,0 +1,1 @@
+-- Nothing to do: with one writer nobody waits in a circle, and a SQLite file has no bell.
