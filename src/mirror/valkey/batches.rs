@@ -22,7 +22,11 @@ impl ValkeyMirror {
         let known = *self.clock.lock();
         let (then, now_ms) = match known {
             Some(known) => known,
-            None => (Instant::now(), self.tick().await?.now_ms),
+            None => {
+                let now_ms = self.tick().await?.now_ms;
+                // After the answer: counted from the question, the reckoning would be ahead of the server.
+                (Instant::now(), now_ms)
+            }
         };
         Ok(now_ms + then.elapsed().as_millis() as u64)
     }

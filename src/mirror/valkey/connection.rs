@@ -9,7 +9,7 @@ use std::{
 use fred::{
     clients::{Client, SubscriberClient, WithOptions},
     error::Error,
-    interfaces::{ClientLike, LuaInterface},
+    interfaces::{ClientLike, EventInterface, LuaInterface},
     types::{
         Builder, Key, RespVersion, Value,
         config::{
@@ -20,7 +20,7 @@ use fred::{
 };
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::catalog::Script;
 use crate::mirror::MirrorError;
@@ -53,10 +53,28 @@ struct Health {
     renew: Notify,
 }
 
-/// The clients, not yet connected.
+/// A client that can be made anew, with nothing that it learned.
+pub(super) trait Renewable: EventInterface {
+    fn anew(&self) -> Self;
+}
+
+impl Renewable for Client {
+    fn anew(&self) -> Self {
+        self.clone_new()
+    }
+}
+
+impl Renewable for SubscriberClient {
+    fn anew(&self) -> Self {
+        self.clone_new()
+    }
+}
+
+/// The clients, not yet connected. Whoever keeps one connected may put another in its place.
 pub(super) struct Connection {
-    commands: WithOptions<Client>,
-    pub subscriber: SubscriberClient,
+    pub commands: watch::Sender<Client>,
+    pub subscriber: watch::Sender<SubscriberClient>,
+    options: Options,
     health: Arc<Health>,
     /// Of the servers and of the Sentinels.
     passwords: Vec<String>,
@@ -133,8 +151,9 @@ impl Connection {
             ..Options::default()
         };
         Ok(Self {
-            commands: commands.with_options(&options),
-            subscriber,
+            commands: watch::Sender::new(commands),
+            subscriber: watch::Sender::new(subscriber),
+            options,
             health: Arc::new(Health { unanswered_since: Mutex::new(None), renew: Notify::new() }),
             passwords,
             database,
@@ -143,28 +162,24 @@ impl Connection {
     }
 
     /// For commands. Fails at once while disconnected; see [`Self::judge`] for what to do with a result.
-    pub fn commands(&self) -> &WithOptions<Client> {
-        &self.commands
-    }
-
-    /// The client behind [`Self::commands`], to connect and watch it.
-    pub fn client(&self) -> Client {
-        (*self.commands).clone()
+    pub fn commands(&self) -> WithOptions<Client> {
+        self.commands.borrow().with_options(&self.options)
     }
 
     /// Runs a script by its hash; a server that does not know it (yet, or any more) is given the text.
     pub async fn run(&self, script: &Script, keys: Vec<Key>, arguments: Vec<Value>) -> Result<Value, MirrorError> {
+        let commands = self.commands();
         let hash = match script.hash() {
             Some(hash) => hash.to_owned(),
             None => {
-                let hash: String = self.judge(script.name, self.commands.script_load(script.source()).await)?;
+                let hash: String = self.judge(script.name, commands.script_load(script.source()).await)?;
                 script.loaded_as(hash.clone());
                 hash
             }
         };
-        let mut result = self.commands.evalsha(hash, keys.clone(), arguments.clone()).await;
+        let mut result = commands.evalsha(hash, keys.clone(), arguments.clone()).await;
         if matches!(&result, Err(error) if error.details().starts_with("NOSCRIPT")) {
-            result = self.commands.eval(script.source(), keys, arguments).await;
+            result = commands.eval(script.source(), keys, arguments).await;
         }
         self.judge(script.name, result)
     }

@@ -1,6 +1,6 @@
 //! The tasks behind the mirror: they keep both connections dialled and turn what arrives into events.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fred::{
     clients::SubscriberClient,
@@ -10,36 +10,44 @@ use fred::{
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{connection, reply};
+use super::{
+    connection::{self, Renewable},
+    reply,
+};
 use crate::{domain::ControlMessage, mirror::MirrorEvent};
 
 /// How long a peer may take to say goodbye.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// Pause before a connection's task that ended for good is started anew.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
+/// A client that was without a connection for this long is replaced by a new one: it may look for servers in places where
+/// there are none any more (Sentinels that others named and that are gone), or be stuck.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(10);
 /// How often the listening connection is asked whether it is there.
 const LISTENER_CHECK: Duration = Duration::from_secs(1);
 /// Every so many checks it subscribes again, which changes nothing where all is well.
 const CHECKS_PER_SUBSCRIPTION: u32 = 10;
 
-/// Keeps a client dialled and tells of every loss and every return, until `stop`.
+/// Keeps a client dialled and tells of every loss and every return, until `stop`. Replaces one that does not come back.
 ///
 /// `renewals` yields a future that resolves when the connection should be replaced.
 pub(super) async fn keep_connected<C, R, F>(
-    client: C,
+    place: watch::Sender<C>,
     stop: CancellationToken,
     connected: watch::Sender<bool>,
     mut renewals: R,
     mut on_change: impl FnMut(bool),
 ) where
-    C: EventInterface,
+    C: Renewable,
     R: FnMut() -> F,
     F: Future<Output = ()>,
 {
+    let mut client = place.borrow().clone();
     let mut errors = client.error_rx();
     let mut connects = client.reconnect_rx();
     let mut driver = client.connect();
     let mut renewal = Box::pin(renewals());
+    let mut last_well = Instant::now();
     loop {
         tokio::select! {
             // Losses before returns: when both wait, the return is the newer.
@@ -47,6 +55,7 @@ pub(super) async fn keep_connected<C, R, F>(
             () = stop.cancelled() => break,
             Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) = errors.recv() => {
                 if connected.send_replace(false) {
+                    last_well = Instant::now();
                     on_change(false);
                 }
             }
@@ -59,10 +68,18 @@ pub(super) async fn keep_connected<C, R, F>(
                 }
             }
             () = tokio::time::sleep(LISTENER_CHECK), if !*connected.borrow() => {
-                // A cluster that goes on without the server it lost makes no connection that we would be told of.
                 if client.is_connected() {
+                    // A cluster that goes on without the server it lost makes no connection that we would be told of.
                     connected.send_replace(true);
                     on_change(true);
+                } else if last_well.elapsed() > GIVEN_UP_AFTER {
+                    last_well = Instant::now();
+                    driver.abort();
+                    client = client.anew();
+                    errors = client.error_rx();
+                    connects = client.reconnect_rx();
+                    driver = client.connect();
+                    place.send_replace(client.clone());
                 }
             }
             () = &mut renewal => {
@@ -72,6 +89,7 @@ pub(super) async fn keep_connected<C, R, F>(
             _ = &mut driver => {
                 // Ends only on errors that the client takes for final; nothing is final here.
                 if connected.send_replace(false) {
+                    last_well = Instant::now();
                     on_change(false);
                 }
                 tokio::select! {
@@ -87,7 +105,7 @@ pub(super) async fn keep_connected<C, R, F>(
 
 /// Subscribes after every connect, and makes sure that the connection which only listens still hears.
 pub(super) async fn keep_subscribed(
-    subscriber: SubscriberClient,
+    place: watch::Receiver<SubscriberClient>,
     channels: [String; 2],
     events: broadcast::Sender<MirrorEvent>,
     mut connected: watch::Receiver<bool>,
@@ -99,6 +117,7 @@ pub(super) async fn keep_subscribed(
                 return;
             }
             connected.mark_unchanged();
+            let subscriber = place.borrow().clone();
             if !subscribed(&subscriber, &channels).await {
                 connection::reconnect(&subscriber);
                 tokio::time::sleep(LISTENER_CHECK).await;
@@ -140,16 +159,21 @@ async fn subscribed(subscriber: &SubscriberClient, channels: &[String; 2]) -> bo
 
 /// Passes messages on as events; what cannot be read is skipped.
 pub(super) async fn forward(
-    subscriber: SubscriberClient,
+    mut place: watch::Receiver<SubscriberClient>,
     channels: [String; 2],
     events: broadcast::Sender<MirrorEvent>,
     stop: CancellationToken,
 ) {
     let [snapshots, control] = channels;
-    let mut messages = subscriber.message_rx();
+    let mut messages = place.borrow_and_update().message_rx();
     loop {
         let message = tokio::select! {
             () = stop.cancelled() => return,
+            // It subscribes later than this, and says then that something may have been missed.
+            Ok(()) = place.changed() => {
+                messages = place.borrow_and_update().message_rx();
+                continue;
+            }
             message = messages.recv() => message,
         };
         match message {
@@ -173,7 +197,7 @@ pub(super) async fn forward(
             Err(broadcast::error::RecvError::Closed) => {
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = tokio::time::sleep(RESTART_PAUSE) => messages = subscriber.message_rx(),
+                    () = tokio::time::sleep(RESTART_PAUSE) => messages = place.borrow().message_rx(),
                 }
             }
         }

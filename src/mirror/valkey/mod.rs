@@ -136,7 +136,7 @@ impl ValkeyMirror {
         let told = events.clone();
         let tasks = vec![
             tracker.spawn(listening::keep_connected(
-                connection.client(),
+                connection.commands.clone(),
                 stop.clone(),
                 commands_state,
                 connection.renewals(),
@@ -154,13 +154,13 @@ impl ValkeyMirror {
                 |_| {},
             )),
             tracker.spawn(listening::keep_subscribed(
-                subscriber.clone(),
+                subscriber.subscribe(),
                 channels.clone(),
                 events.clone(),
                 subscriber_connected,
                 stop.clone(),
             )),
-            tracker.spawn(listening::forward(subscriber, channels, events.clone(), stop.clone())),
+            tracker.spawn(listening::forward(subscriber.subscribe(), channels, events.clone(), stop.clone())),
         ];
         let _ = tokio::time::timeout(FIRST_CONNECT, connected.wait_for(|connected| *connected)).await;
         Ok(Self {
@@ -443,7 +443,7 @@ impl Mirror for ValkeyMirror {
     }
 
     async fn resubscribe(&self) {
-        connection::reconnect(&self.connection.subscriber);
+        connection::reconnect(&*self.connection.subscriber.borrow());
     }
 
     async fn close(&self) {

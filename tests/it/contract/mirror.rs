@@ -142,7 +142,8 @@ pub async fn listening(mirror: &dyn Mirror) {
     let probe = ControlMessage::Probe { node: NodeId::new("test"), nonce: 0 };
     let began = Instant::now();
     loop {
-        mirror.tell(&probe).await.expect("told");
+        // One that cannot be told yet, on a busy machine, is told again.
+        let _told = mirror.tell(&probe).await;
         let back = heard(&mut events, "a probe", |event| matches!(event, MirrorEvent::Control(_)).then_some(()));
         if tokio::time::timeout(Duration::from_millis(50), back).await.is_ok() {
             return;

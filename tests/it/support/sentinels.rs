@@ -46,12 +46,22 @@ impl Sentinels {
 
     /// What nodes are told.
     pub fn url(&self) -> String {
-        let mut addresses = self.sentinels.iter().map(|sentinel| sentinel.address().to_string());
+        self.url_of(self.sentinels.len())
+    }
+
+    /// The same with so many of the Sentinels.
+    pub fn url_of(&self, count: usize) -> String {
+        let mut addresses = self.sentinels.iter().take(count).map(|sentinel| sentinel.address().to_string());
         let first = addresses.next().expect("at least one");
         let others: String = addresses.map(|address| format!("&node={address}")).collect();
         format!(
             "valkey-sentinel://:{PASSWORD}@{first}/0?sentinelServiceName={SERVICE}&sentinelPassword={SENTINEL_PASSWORD}{others}"
         )
+    }
+
+    /// `kill -9` for all of them but the first.
+    pub fn lose_all_but_one(&mut self) {
+        self.sentinels.iter_mut().skip(1).for_each(Server::kill);
     }
 
     /// Waits until a Sentinel names the replica as primary, and it is one.

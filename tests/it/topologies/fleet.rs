@@ -181,6 +181,17 @@ impl Stage {
         (Keys::at(&mut valkey.raw(), self.prefix, id) == Keys::for_row(&row)).then_some(())
     }
 
+    /// Answers come from Postgres, and news reach everybody all the same.
+    pub async fn goes_on_without_valkey(&self) {
+        let mitra = self.nodes[0].online_mitra().await;
+        for watching in &self.watching {
+            let is_so =
+                |frame: &Value| frame["available"] == self.available + 1 && frame["source"] == json!(Source::Postgres);
+            watching.shows("one more, by Postgres", is_so).await;
+        }
+        self.nodes[0].presence().go_offline(mitra.id, Actor::Mitra).await.expect("offline");
+    }
+
     /// What happens on one node reaches the customers of the other at once, both ways.
     pub async fn news_cross(&self) {
         for (here, there) in [(0, 1), (1, 0)] {

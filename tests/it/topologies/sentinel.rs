@@ -47,3 +47,21 @@ async fn a_frozen_primary_is_left_and_harms_nobody_when_it_thaws() {
     stage.is_in_order(&valkey.replica).await;
     stage.nobody_was_harmed().await;
 }
+
+/// Sentinels tell of each other, and a client goes by the newest list. When all of that list are gone (moved, renamed), the
+/// addresses that were configured count again.
+#[tokio::test]
+async fn nodes_ask_the_sentinel_they_were_given_when_those_it_named_are_gone() {
+    let mut valkey = Sentinels::start().await;
+    let stage = Stage::set(World::with_valkey_at(valkey.url_of(1)).await, "").await;
+    stage.is_in_order(&valkey.primary).await;
+
+    valkey.lose_all_but_one();
+    valkey.primary.kill();
+    valkey.primary.restart();
+
+    stage.is_in_order(&valkey.primary).await;
+    stage.news_cross().await;
+    stage.only_the_silent_are_swept().await;
+    stage.nobody_was_harmed().await;
+}

@@ -48,3 +48,21 @@ async fn nodes_leave_a_primary_that_was_demoted_under_them() {
     stage.only_the_silent_are_swept().await;
     stage.nobody_was_harmed().await;
 }
+
+/// `min-replicas-to-write`: what keeps a primary that was replaced, and does not know it, from taking writes.
+#[tokio::test]
+async fn a_primary_that_takes_no_writes_without_a_replica_is_not_believed() {
+    let primary = Server::start();
+    let stage = Stage::set(World::with_valkey_at(primary.url(0)).await, "").await;
+    stage.is_in_order(&primary).await;
+
+    primary.raw().ask(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    stage.goes_on_without_valkey().await;
+    let replica = primary.replica();
+
+    stage.is_in_order(&primary).await;
+    stage.news_cross().await;
+    stage.only_the_silent_are_swept().await;
+    stage.nobody_was_harmed().await;
+    drop(replica);
+}
