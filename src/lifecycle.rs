@@ -62,11 +62,6 @@ impl Lifecycle {
         self.stopping.cancelled().await;
     }
 
-    /// Whether everything is to stop.
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.is_cancelled()
-    }
-
     /// The node cannot go on, and why; whoever runs it stops it. The first reason stands.
     pub fn give_up(&self, why: impl Into<Error>) {
         self.why_broken.lock().get_or_insert_with(|| why.into());

@@ -2,12 +2,11 @@
 
 use axum::{
     body::Body,
-    extract::Path,
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, header};
 
-use super::ApiError;
+use super::{ApiError, answer::InPath};
 use crate::protocol::{ErrorCode, Problem};
 
 /// Only what this server sends may run. `ws:` and `wss:` stand for its own sockets: not every browser counts those as `'self'`.
@@ -63,7 +62,7 @@ pub async fn index() -> Response {
     send_asset(&INDEX)
 }
 
-pub async fn asset(Path(path): Path<String>) -> Response {
+pub async fn asset(InPath(path): InPath<String>) -> Response {
     find_asset(ASSETS, &path)
 }
 

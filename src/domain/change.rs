@@ -127,8 +127,6 @@ pub enum ControlMessage {
     CountSockets { request: String, subject: SubjectId },
     /// The answer of one node to `Disconnect` (how many it closed) or `CountSockets`.
     Sockets { request: String, node: NodeId, sockets: u64 },
-    /// A sign-in (`auth_sessions` row) was revoked: close the sockets that stand on it.
-    Revoked { session: uuid::Uuid },
     /// A node's question to itself, through Valkey: is pub/sub alive, and how late?
     Probe { node: NodeId, nonce: u64 },
 }

@@ -3,7 +3,10 @@
 //! A bad token in the header is answered by HTTP status. In the subprotocol or a first message the upgrade succeeds and a
 //! close code follows, because a browser cannot read the status of a refused upgrade.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use axum::{extract::Request, response::Response};
 use http::StatusCode;
@@ -80,7 +83,7 @@ impl Refusal {
 enum Credentials {
     Admitted(Box<Admitted>),
     /// Upgraded only to be told why not.
-    Refused(Option<Role>, Close),
+    Refused(Option<Role>, Close, Stranger),
     /// The token will be the first message.
     Awaited(Stranger),
 }
@@ -117,47 +120,33 @@ impl Gateway {
     ) -> Result<(Handshake, Credentials), Box<Response>> {
         if !origin_allowed(request.headers(), &self.settings.allowed_origins) {
             let detail = "this origin is not allowed; add it to HADIR_ALLOWED_ORIGINS";
-            return Err(refuse(Problem::new(ErrorCode::Forbidden, detail)));
+            return Err(self.refused(None, Problem::new(ErrorCode::Forbidden, detail)));
         }
-        let handshake = Handshake::check(request)?;
+        let handshake = Handshake::check(request).inspect_err(|_| {
+            self.metrics.connect_refused(None, ErrorCode::BadRequest.as_str());
+        })?;
         if self.hub.draining_ms().is_some() {
-            return Err(refuse(Problem::new(ErrorCode::Unavailable, "this node is stopping; dial again")));
+            return Err(self.refused(None, Problem::new(ErrorCode::Unavailable, "this node is stopping; dial again")));
         }
         let credentials = match presented(request.headers()) {
             Presented::Header(token) => match self.admit(path, token).await {
                 Ok(admitted) => Credentials::Admitted(Box::new(admitted)),
-                Err((role, refusal)) => {
-                    let problem = refusal.problem();
-                    self.metrics.connect_refused(role, problem.code.as_str());
-                    return Err(refuse(problem));
-                }
+                Err((role, refusal)) => return Err(self.refused(role, refusal.problem())),
             },
             Presented::Subprotocol(token) => match self.admit(path, token).await {
                 Ok(admitted) => Credentials::Admitted(Box::new(admitted)),
                 // Limits are answered before the upgrade whatever brought the token.
-                Err((role, refusal @ Refusal::Register(_))) => {
-                    let problem = refusal.problem();
-                    self.metrics.connect_refused(role, problem.code.as_str());
-                    return Err(refuse(problem));
-                }
-                Err((role, refusal)) => Credentials::Refused(role, refusal.close()),
+                Err((role, refusal @ Refusal::Register(_))) => return Err(self.refused(role, refusal.problem())),
+                Err((role, refusal)) => Credentials::Refused(role, refusal.close(), self.stranger_of(request)?),
             },
-            Presented::Nothing => {
-                let peer = request.extensions().get::<Peer>().copied();
-                let trusted = &self.settings.trusted_proxies;
-                let stranger =
-                    peer.and_then(|Peer(peer)| self.stranger(client_address(peer, request.headers(), trusted)));
-                let Some(stranger) = stranger else {
-                    let detail = "too many sockets from this address have not authenticated";
-                    return Err(refuse(Problem::new(ErrorCode::TooManySockets, detail)));
-                };
-                if self.hub.is_full() {
-                    return Err(refuse(Refusal::Register(RegisterError::NodeFull).problem()));
-                }
-                Credentials::Awaited(stranger)
-            }
+            Presented::Nothing => Credentials::Awaited(self.stranger_of(request)?),
         };
         Ok((handshake, credentials))
+    }
+
+    fn refused(&self, role: Option<Role>, problem: Problem) -> Box<Response> {
+        self.metrics.connect_refused(role, problem.code.as_str());
+        refuse(problem)
     }
 
     /// Registers before the sign-in is checked in the store, so that no order to close slips between.
@@ -187,9 +176,14 @@ impl Gateway {
         credentials: Credentials,
     ) -> Option<(Session, Option<StatusChange>)> {
         let mut socket = Socket::open(upgrade, &self.settings).await?;
+        let mut held = None;
         let admitted = match credentials {
             Credentials::Admitted(admitted) => Ok(*admitted),
-            Credentials::Refused(role, close) => Err((role, End::Close(close))),
+            Credentials::Refused(role, close, stranger) => {
+                // Counted until it has been told.
+                held = Some(stranger);
+                Err((role, End::Close(close)))
+            }
             Credentials::Awaited(stranger) => {
                 let admitted = self.first_message(path, &mut socket).await;
                 drop(stranger);
@@ -202,9 +196,10 @@ impl Gateway {
                 Some((Session::new(Arc::clone(self), socket, registration, &principal), status))
             }
             Err((role, end)) => {
-                self.metrics.connect_refused(role, "closed");
+                self.metrics.connect_refused(role, end.word());
                 let code = socket.close(end).await;
                 self.metrics.unauthenticated_socket_closed(code);
+                drop(held);
                 None
             }
         }
@@ -234,13 +229,42 @@ impl Gateway {
         self.admit(path, &token).await.map_err(|(role, refusal)| (role, refusal.close().into()))
     }
 
+    /// A place for a socket that has not authenticated.
+    fn stranger_of(self: &Arc<Self>, request: &Request) -> Result<Stranger, Box<Response>> {
+        let trusted = &self.settings.trusted_proxies;
+        let peer = request.extensions().get::<Peer>();
+        let stranger = peer.and_then(|Peer(peer)| self.stranger(client_address(*peer, request.headers(), trusted)));
+        let Some(stranger) = stranger else {
+            let detail = "too many sockets from this address have not authenticated";
+            return Err(self.refused(None, Problem::new(ErrorCode::TooManySockets, detail)));
+        };
+        // They hold descriptors like anybody.
+        if !self.hub.has_room_for(self.strangers_in_all.load(Relaxed)) {
+            return Err(self.refused(None, Refusal::Register(RegisterError::NodeFull).problem()));
+        }
+        Ok(stranger)
+    }
+
     fn stranger(self: &Arc<Self>, address: IpAddr) -> Option<Stranger> {
+        let address = one_holder(address);
         let mut waiting = self.strangers.entry(address).or_insert(0);
         if *waiting >= self.settings.unauthenticated_sockets_per_ip {
             return None;
         }
         *waiting += 1;
+        self.strangers_in_all.fetch_add(1, Relaxed);
         Some(Stranger { gateway: Arc::clone(self), address })
+    }
+}
+
+/// What one customer of a network is given: an address, or in IPv6 a /64 of them (RFC 6177).
+fn one_holder(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
     }
 }
 
@@ -252,6 +276,7 @@ struct Stranger {
 
 impl Drop for Stranger {
     fn drop(&mut self) {
+        self.gateway.strangers_in_all.fetch_sub(1, Relaxed);
         self.gateway.strangers.remove_if_mut(&self.address, |_, waiting| {
             *waiting -= 1;
             *waiting == 0

@@ -23,13 +23,43 @@ struct Commands {
 
 /// Runs the session; returns why it ended.
 pub(super) async fn run(session: &mut Session, status: Option<StatusChange>) -> End {
-    match converse(session, status).await {
+    let mut commands = None;
+    let end = match converse(session, status, &mut commands).await {
         Ok(never) => match never {},
         Err(end) => end,
+    };
+    if let Some(commands) = commands {
+        finish(session, commands, &end);
     }
+    end
 }
 
-async fn converse(session: &mut Session, status: Option<StatusChange>) -> Result<std::convert::Infallible, End> {
+/// What was said counts, though the socket went before it was answered: an app that says `offline` and hangs up is offline.
+/// Whoever is shut out may only end what is at work.
+fn finish(session: &Session, commands: Box<Commands>, end: &End) {
+    let Some(mitra) = session.registration.seat().map(|seat| seat.id()) else { return };
+    let gateway = Arc::clone(&session.gateway);
+    let is_shut_out = matches!(end, End::Close(close) if close.is_final());
+    session.gateway.lifecycle.spawn(async move {
+        let mut commands = Some(commands);
+        while let Some(work) = commands.as_mut().and_then(|held| held.at_work.take()) {
+            let (_id, answer) = work.await;
+            if let Err(error) = answer {
+                tracing::debug!(%error, "a command of a socket that is gone was refused");
+            }
+            if is_shut_out {
+                return;
+            }
+            next_command(&gateway, mitra, &mut commands);
+        }
+    });
+}
+
+async fn converse(
+    session: &mut Session,
+    status: Option<StatusChange>,
+    commands: &mut Option<Box<Commands>>,
+) -> Result<std::convert::Infallible, End> {
     let Some(seat) = session.registration.seat().map(Arc::clone) else { return Err(Close::INTERNAL.into()) };
     session.welcome().await?;
     // What was found on coming in, unless something newer was learnt since.
@@ -43,7 +73,6 @@ async fn converse(session: &mut Session, status: Option<StatusChange>) -> Result
     }
     // Coming in is heard, and is the first heartbeat.
     session.heard();
-    let mut commands: Option<Box<Commands>> = None;
     loop {
         session.orders().await?;
         if session.is_due() {
@@ -56,13 +85,15 @@ async fn converse(session: &mut Session, status: Option<StatusChange>) -> Result
             if let Some(belief) = seat.belief() {
                 session.send(encode("status", &StatusBody::new(&belief, true))).await?;
             }
+            // If that had to wait, something else may have happened meanwhile.
+            continue;
         }
         tokio::select! {
             biased;
             () = session.registration.woken() => session.look(),
-            (id, answer) = answered(&mut commands) => {
+            (id, answer) = answered(commands) => {
                 session.look();
-                next_command(&session.gateway, seat.id(), &mut commands);
+                next_command(&session.gateway, seat.id(), commands);
                 Box::pin(tell(session, id.as_deref(), answer)).await?;
             }
             message = session.socket.next() => {
@@ -77,7 +108,7 @@ async fn converse(session: &mut Session, status: Option<StatusChange>) -> Result
                     } else {
                         held.waiting.push_back(message);
                         if held.at_work.is_none() {
-                            next_command(&session.gateway, seat.id(), &mut commands);
+                            next_command(&session.gateway, seat.id(), commands);
                         }
                     }
                 }

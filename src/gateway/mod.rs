@@ -14,7 +14,11 @@ mod session;
 mod socket;
 mod watcher;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -71,6 +75,7 @@ pub struct Gateway {
     lifecycle: Lifecycle,
     /// Sockets that have not authenticated yet, by address. Authenticated ones are not counted: they share carrier NATs.
     strangers: DashMap<IpAddr, usize>,
+    strangers_in_all: AtomicU64,
 }
 
 /// What a path is for.
@@ -101,7 +106,16 @@ impl Gateway {
         lifecycle: Lifecycle,
     ) -> Arc<Self> {
         let hub = Arc::clone(presence.hub());
-        Arc::new(Self { settings, verifier, hub, presence, metrics, lifecycle, strangers: DashMap::new() })
+        Arc::new(Self {
+            settings,
+            verifier,
+            hub,
+            presence,
+            metrics,
+            lifecycle,
+            strangers: DashMap::new(),
+            strangers_in_all: AtomicU64::new(0),
+        })
     }
 
     /// Wakes each socket when its moment has come; runs for as long as the node does.

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     auth::Principal,
+    domain::Role,
     hub::{Holder, Registration},
     presence::PresenceError,
     protocol::{
@@ -250,12 +251,23 @@ impl Session {
             return self.send_error(id, ErrorCode::Unauthorized, text).await;
         };
         let holder = Holder { session: newer.session_id, ..self.registration.holder() };
-        match self.gateway.presence.admit(holder).await {
+        // Stands on it before it is checked, so that no revocation slips between.
+        let older = self.registration.session();
+        self.registration.stand_on(newer.session_id);
+        let admitted = match holder.role {
+            Role::Mitra => self.gateway.presence.admit_mitra(holder).await.map(|_| ()),
+            _ => self.gateway.presence.admit(holder).await,
+        };
+        match admitted {
             Ok(()) => {}
             Err(PresenceError::Revoked) => return Err(Close::REVOKED.into()),
-            Err(error) => return self.send_error(id, ErrorCode::Unavailable, &error.to_string()).await,
+            Err(PresenceError::Deactivated) => return Err(Close::DEACTIVATED.into()),
+            Err(PresenceError::UnknownMitra) => return Err(Close::UNKNOWN_MITRA.into()),
+            Err(error) => {
+                self.registration.stand_on(older);
+                return self.send_error(id, ErrorCode::Unavailable, &error.to_string()).await;
+            }
         }
-        self.registration.stand_on(newer.session_id);
         self.expires_ms = expiry(&newer, self.gateway.hub.now_ms());
         self.warned_of_expiry = false;
         self.principal = newer;

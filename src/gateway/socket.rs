@@ -1,11 +1,15 @@
 //! One WebSocket: tuned buffers, writes with a deadline, closes that say why.
 
-use std::{future::ready, time::Duration};
+use std::{borrow::Cow, future::ready, time::Duration};
 
 use futures_util::{FutureExt, SinkExt, StreamExt, future::Either};
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -35,6 +39,22 @@ pub(super) enum End {
     Close(Close),
     /// The peer closed with this code, or is gone (1006).
     Gone(u16),
+}
+
+impl End {
+    /// One of few words for it. What an operator wrote as a reason is no word for a metric.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Close(Close { reason: Cow::Borrowed(reason), .. }) => reason,
+            Self::Close(_) => "closed",
+            Self::Gone(_) => "gone",
+        }
+    }
+
+    /// The client sent what cannot be read any further, and may still be sending.
+    fn is_of_the_wire(&self) -> bool {
+        *self == Close::TOO_LARGE.into() || *self == Close::INVALID_UTF8.into() || *self == Close::PROTOCOL_ERROR.into()
+    }
 }
 
 impl From<Close> for End {
@@ -140,6 +160,7 @@ impl Socket {
 
     /// Ends the session: says why, waits briefly for the peer's own close, and lets go. Returns the code for the metrics.
     pub(super) async fn close(mut self, end: End) -> u16 {
+        let is_of_the_wire = end.is_of_the_wire();
         let (code, frame) = match end {
             End::Close(close) => {
                 let reason = Encoded::from(close.reason.as_ref());
@@ -155,6 +176,13 @@ impl Socket {
                 self.ws.close(Some(frame)).await?;
             } else {
                 self.ws.flush().await?;
+            }
+            if is_of_the_wire {
+                // A connection that is let go with unread bytes is reset, and the reset overtakes what we said.
+                let stream = self.ws.get_mut();
+                stream.shutdown().await?;
+                let mut unread = [0; 1_024];
+                while stream.read(&mut unread).await? > 0 {}
             }
             while self.ws.next().await.transpose()?.is_some() {}
             Ok::<(), Error>(())

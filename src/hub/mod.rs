@@ -118,7 +118,7 @@ impl Hub {
     /// [`RegisterError`] when a customer, or the node, holds as many sockets as it may.
     pub fn register(self: &Arc<Self>, holder: Holder) -> Result<Registration, RegisterError> {
         let role = role_index(holder.role);
-        if self.is_full() {
+        if !self.has_room_for(1) {
             return Err(RegisterError::NodeFull);
         }
         let seat = (holder.role == Role::Mitra).then(|| self.seat(MitraId(holder.subject.0)));
@@ -144,7 +144,8 @@ impl Hub {
         connection.settle();
         let holder = connection.holder();
         if holder.role == Role::Mitra
-            && let Some(of_subject) = self.holders.get(&holder.subject)
+            // Alone: two that settle at once would choose the same one.
+            && let Some(of_subject) = self.holders.get_mut(&holder.subject)
         {
             replace_longest_silent(&of_subject, connection, self.limits.sockets_per_mitra);
         }
@@ -303,9 +304,9 @@ impl Hub {
         }
     }
 
-    /// Whether the node holds as many sockets as it may.
-    pub fn is_full(&self) -> bool {
-        self.total_sockets() >= self.limits.sockets
+    /// Whether the node may hold so many sockets beside those that are registered.
+    pub fn has_room_for(&self, more: u64) -> bool {
+        self.total_sockets() + more <= self.limits.sockets
     }
 
     fn total_sockets(&self) -> u64 {
@@ -401,9 +402,9 @@ pub enum Published {
 
 fn replace_longest_silent(of_subject: &[Arc<Connection>], newest: &Connection, limit: usize) {
     let standing = || of_subject.iter().filter(|connection| connection.is_settled() && !connection.is_ordered());
-    let others = standing().filter(|connection| !std::ptr::eq(Arc::as_ptr(connection), newest));
-    if standing().count() > limit
-        && let Some(silent) = others.min_by_key(|connection| connection.heard_ms())
+    let others = || standing().filter(|connection| !std::ptr::eq(Arc::as_ptr(connection), newest));
+    while standing().count() > limit
+        && let Some(silent) = others().min_by_key(|connection| connection.heard_ms())
     {
         silent.order(Close::REPLACED);
     }

@@ -51,9 +51,6 @@ impl Presence {
                     let _full = asker.try_send((node, sockets));
                 }
             }
-            ControlMessage::Revoked { session } => {
-                self.hub.revoke(&[session].into());
-            }
             ControlMessage::Probe { node, nonce } if node == self.settings.node_id => {
                 let now = self.hub.now_ms();
                 self.probe_heard_ms.store(now, Relaxed);

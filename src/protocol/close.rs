@@ -21,8 +21,6 @@ macro_rules! closes {
 }
 
 closes! {
-    /// The client began the closing handshake; echoed.
-    NORMAL = 1000, "";
     /// Broken framing.
     PROTOCOL_ERROR = 1002, "protocol_error";
     /// A binary frame.
@@ -66,6 +64,11 @@ closes! {
 }
 
 impl Close {
+    /// Whether the client is not to come back.
+    pub fn is_final(&self) -> bool {
+        (4_500..5_000).contains(&self.code)
+    }
+
     /// [`Close::DISCONNECTED`] with a reason of the caller's, cut to what a close frame can carry.
     pub fn disconnected(reason: &str) -> Self {
         const MAX_REASON_BYTES: usize = 123;

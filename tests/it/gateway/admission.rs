@@ -69,9 +69,7 @@ async fn a_token_comes_by_header_subprotocol_or_first_message(world: World) {
 
 async fn a_bad_token_in_the_header_is_401_and_closes_4401_elsewhere(world: World) {
     let node = world.node().await;
-    let expired = node.token_for(SubjectId(Uuid::new_v4()), Role::Customer, None, Duration::ZERO);
-    // Beyond the leeway for arriving.
-    tokio::time::sleep(Duration::from_millis(5_100)).await;
+    let expired = node.expired_token(Role::Customer);
     let mut tampered = node.token(Role::Customer);
     tampered.push('x');
     for bad in ["", "nonsense", &tampered, &expired] {

@@ -74,6 +74,10 @@ async fn a_frame_over_the_limit_closes_1009(world: World) {
     assert_eq!(client.frame("error").await["code"], "bad_message", "4096 bytes are within the limit");
     client.send_text(&"x".repeat(4_097)).await;
     assert_eq!(client.closed().await, Closed::new(1009, "too_large"));
+    // One that is still being written when it is refused: what we say must not be overtaken by a reset.
+    let mut client = node.dial_customer().await;
+    client.send_text(&"x".repeat(16 << 20)).await;
+    assert_eq!(client.closed().await, Closed::new(1009, "too_large"));
 }
 
 async fn broken_framing_closes_1002(world: World) {

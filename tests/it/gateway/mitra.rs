@@ -1,7 +1,9 @@
 //! A mitra's socket: commands and what follows from them, on all its devices.
 
+use futures_util::SinkExt;
 use hadir::domain::StatusReason;
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{World, on_both};
 
@@ -10,6 +12,7 @@ on_both!(
     going_online_and_offline_is_acknowledged_and_told_to_every_device,
     going_online_again_is_only_a_heartbeat,
     a_connection_is_not_intent,
+    what_was_said_before_hanging_up_counts,
     of_two_sockets_any_order_of_ends_and_commands_leaves_what_was_commanded_last,
     commands_are_answered_in_order_and_pings_meanwhile,
     a_watcher_may_not_command,
@@ -81,6 +84,23 @@ async fn a_connection_is_not_intent(world: World) {
     assert_eq!((&status["online"], &status["available"]), (&json!(true), &json!(true)));
     let back = node.dial_mitra(&mitra).await;
     assert_eq!(back.first_status["online"], true);
+}
+
+async fn what_was_said_before_hanging_up_counts(world: World) {
+    let node = world.node().await;
+    for _ in 0..5 {
+        let mitra = node.mitra().await;
+        let mut phone = node.dial_mitra(&mitra).await;
+        phone.commands("online").await;
+        // In one write, as an app does that is closed by its user.
+        phone.ws.feed(Message::text(json!({ "type": "offline" }).to_string())).await.unwrap();
+        phone.ws.close(None).await.unwrap();
+        drop(phone);
+        crate::support::eventually("offline", async || {
+            (!node.store().mitra(mitra.id).await.unwrap().unwrap().online).then_some(())
+        })
+        .await;
+    }
 }
 
 /// What may happen to a mitra with a phone and a tablet.

@@ -143,6 +143,12 @@ impl Node {
         self.server.issuer().issue(&grant, Utc::now())
     }
 
+    /// A token that expired an hour ago.
+    pub fn expired_token(&self, role: Role) -> String {
+        let grant = Grant { subject: SubjectId(Uuid::new_v4()), role, session_id: None, ttl: Duration::from_secs(60) };
+        self.server.issuer().issue(&grant, Utc::now() - chrono::TimeDelta::hours(1))
+    }
+
     /// A mitra that exists and is offline.
     pub async fn mitra(&self) -> Mitra {
         self.mitra_with_capacity(None).await

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hadir::{
-    domain::{ControlMessage, Fence, MitraRow, StatusChange, StatusReason},
+    domain::{ControlMessage, Fence, MitraRow, NodeId, StatusChange, StatusReason},
     mirror::{Applied, MirrorEvent, Refused, Write},
 };
 
@@ -195,7 +195,7 @@ async fn heard_after_telling(
         bench.tell(message).await.unwrap();
     }
     // The repeated ones that are still under way come before anything told later.
-    let marker = ControlMessage::Revoked { session: uuid::Uuid::new_v4() };
+    let marker = ControlMessage::Probe { node: NodeId::new("marker"), nonce: 7 };
     bench.tell(&marker).await.unwrap();
     heard(events, "the marker", |event| matches!(event, MirrorEvent::Control(heard) if heard == marker).then_some(()))
         .await;
