@@ -61,7 +61,11 @@ pub async fn connect(address: SocketAddr, number: u64) -> Result<TcpStream> {
 
 /// Opens the socket of a subject as a dial says, up to the frame that it is to wait for; returns that frame.
 pub async fn open(dial: &Dial, mint: &Mint, number: u64) -> Result<(Socket, Utf8Bytes)> {
-    let stream = connect(dial.address, number).await.context("connect")?;
+    open_on(connect(dial.address, number).await.context("connect")?, dial, mint, number).await
+}
+
+/// The same on a connection that is there.
+pub async fn open_on(stream: TcpStream, dial: &Dial, mint: &Mint, number: u64) -> Result<(Socket, Utf8Bytes)> {
     let mut request = format!("ws://{}{}", dial.address, dial.path).into_client_request()?;
     if let Some(role) = dial.role {
         let bearer = format!("Bearer {}", mint.token(subject(number), role)?);

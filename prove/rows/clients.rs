@@ -7,11 +7,11 @@ use futures_util::SinkExt;
 use rand::RngExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::{
     kit::{
@@ -154,9 +154,7 @@ pub async fn stalled(stage: &mut Stage) -> Result<Outcome> {
                             until: Some("availability".to_owned()),
                             online: false,
                         };
-                        let Ok((mut socket, _)) = socket::open(&dial, &Mint::new(), 8_000_000 + number).await else {
-                            return;
-                        };
+                        let Ok((mut socket, _)) = narrow(&dial, 8_000_000 + number).await else { return };
                         while socket.feed(Message::text(r#"{"type":"ping"}"#)).await.is_ok() {
                             tokio::task::yield_now().await;
                         }
@@ -181,6 +179,13 @@ pub async fn stalled(stage: &mut Stage) -> Result<Outcome> {
     }
     outcome.check(left <= 0, || format!("{left} of their sockets were left"));
     Ok(outcome)
+}
+
+/// A socket that takes in little before it is full.
+async fn narrow(dial: &Dial, number: u64) -> Result<(socket::Socket, Utf8Bytes)> {
+    let stream = TcpSocket::new_v4()?;
+    stream.set_recv_buffer_size(4_096)?;
+    socket::open_on(stream.connect(dial.address).await?, dial, &Mint::new(), number).await
 }
 
 /// A byte of a request now and then, and never the end of it.
