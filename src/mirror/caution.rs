@@ -38,6 +38,8 @@ pub enum Restraint {
     Brake,
     /// Too few heartbeats arrive.
     Doubt,
+    /// A node vanished and took no leave: the mitras whose sockets it held may be well, and heard by nobody else.
+    Lost,
 }
 
 /// What a claim took, and what it left.

@@ -22,6 +22,9 @@ impl Sweep for AutoOffline {
             Ok(Swept::Restrained { expired, left, restraint, held_for }) => {
                 let why = match restraint {
                     Restraint::Brake => "one sweep takes at most 15 % of those online",
+                    Restraint::Lost => {
+                        "a node that held mitras' sockets vanished, and they may be well: it died, or is cut off from the stores"
+                    }
                     Restraint::Doubt => "fewer than half of those online beat, so heartbeats may be lost on their way",
                 };
                 Run::Done(format!("{expired} taken offline, {left} left: {why}; so for {} s", held_for.as_secs()))

@@ -344,6 +344,7 @@ impl Mirror for ValkeyMirror {
         let restraint = match reply.text()?.as_str() {
             "brake" => Some(Restraint::Brake),
             "doubt" => Some(Restraint::Doubt),
+            "lost" => Some(Restraint::Lost),
             _ => None,
         };
         let held_for = Duration::from_millis(reply.number()?);
@@ -419,8 +420,8 @@ impl Mirror for ValkeyMirror {
 
     async fn report_node(&self, record: &NodeRecord) -> Result<Vec<NodeRecord>, MirrorError> {
         let json = serde_json::to_string(record).map_err(|error| MirrorError(error.to_string()))?;
-        let mut keys = self.keys.fixed(1);
-        keys.push(self.keys.nodes.clone());
+        let mut keys = self.keys.fixed(2);
+        keys.extend([self.keys.nodes.clone(), self.keys.caution.clone()]);
         let mut arguments = self.arguments(3);
         arguments.extend([Value::from(record.node_id.as_str()), Value::from(json), Value::Integer(millis(NODE_LIFE))]);
         let mut reply = self.run(&catalog::REPORT, keys, arguments).await?;

@@ -2,7 +2,7 @@
 -- Each one's exact score is looked at again here.
 -- KEYS: the score of caution; per id: heartbeat, capacity.
 -- ARGV: silent_ms, then caution: sweep in ms, share in percent, at least, doubted from, release after in ms; ids.
--- Answers {pulse, claimed, silent ones left, '' or 'brake' or 'doubt', for how long in ms}; three words per claimed id: id,
+-- Answers {pulse, claimed, silent ones left, '' or 'brake' or 'doubt' or 'lost', for how long in ms}; three words per claimed id: id,
 -- online_epoch, last heartbeat ms.
 local K_CAUTION = KEYS[FIXED_KEYS + 1]
 local OWN_KEYS, OWN_ARGS = FIXED_KEYS + 1, FIXED_ARGS + 6
@@ -14,7 +14,7 @@ local release_ms = tonumber(ARGV[FIXED_ARGS + 6])
 local listed = call('ZCARD', K_LIVENESS)
 local fresh = call('ZCOUNT', K_LIVENESS, fresh_from, '+inf')
 local silent = call('ZCOUNT', K_LIVENESS, '-inf', until_ms)
-local score = call('HMGET', K_CAUTION, 'began_ms', 'room', 'braked_ms', 'doubted_ms')
+local score = call('HMGET', K_CAUTION, 'began_ms', 'room', 'braked_ms', 'doubted_ms', 'lost_ms')
 local began_ms, room = score[1], tonumber(score[2]) or 0
 
 -- Since when something has held; false as soon as it does not. A beginning that is still to come can only be left over
@@ -24,9 +24,15 @@ local function since(known_ms, holds)
   return holds and math.min(known_ms or now, now)
 end
 
+-- When a node vanished with its mitras' sockets: they may be well, and heard by nobody but it.
+local lost_ms = tonumber(score[5])
+lost_ms = lost_ms and lost_ms <= now and now - lost_ms < release_ms and lost_ms
+
 local braked_ms, restraint = false, ''
 local doubted_ms = since(score[4], listed >= doubted_from and fresh * 2 < listed)
-if doubted_ms and now - doubted_ms < release_ms then
+if lost_ms then
+  restraint = 'lost'
+elseif doubted_ms and now - doubted_ms < release_ms then
   restraint = 'doubt'
 else
   if elapsed(began_ms) >= sweep_ms then
@@ -42,7 +48,8 @@ end
 
 touched = true
 local claimed = {}
-for position = 1, restraint == 'doubt' and 0 or #ARGV - OWN_ARGS do
+local takes_nobody = restraint == 'doubt' or restraint == 'lost'
+for position = 1, takes_nobody and 0 or #ARGV - OWN_ARGS do
   local id = ARGV[OWN_ARGS + position]
   local heartbeat_key, capacity_key = KEYS[OWN_KEYS + position * 2 - 1], KEYS[OWN_KEYS + position * 2]
   local record = call('HGET', K_MITRAS, id)
@@ -86,9 +93,10 @@ end
 
 -- Forgotten when nobody sweeps any more.
 call('HSET', K_CAUTION, 'began_ms', began_ms or '', 'room', whole(room),
-  'braked_ms', braked_ms and whole(braked_ms) or '', 'doubted_ms', doubted_ms and whole(doubted_ms) or '')
+  'braked_ms', braked_ms and whole(braked_ms) or '', 'doubted_ms', doubted_ms and whole(doubted_ms) or '',
+  'lost_ms', lost_ms and whole(lost_ms) or '')
 call('PEXPIRE', K_CAUTION, whole(10 * sweep_ms + release_ms))
 
 local left = call('ZCOUNT', K_LIVENESS, '-inf', until_ms)
-local held_since = restraint == 'doubt' and doubted_ms or braked_ms
+local held_since = restraint == 'lost' and lost_ms or restraint == 'doubt' and doubted_ms or braked_ms
 return { pulse(), claimed, left, left > 0 and restraint or '', whole(held_since and now - held_since or 0) }

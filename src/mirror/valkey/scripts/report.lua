@@ -1,4 +1,6 @@
--- Writes this node's record and reads all that are alive. KEYS: the nodes' hash. ARGV: node, record, life in ms.
+-- Writes this node's record and reads all that are alive. A record that was not taken away but ran out is of a node that died or
+-- is cut off; if it held sockets of mitras, caution is told.
+-- KEYS: the nodes' hash, the score of caution. ARGV: node, record, life in ms.
 -- Answers two words per live node: ms since it was written, record.
 local nodes, node, record = KEYS[FIXED_KEYS + 1], ARGV[FIXED_ARGS + 1], ARGV[FIXED_ARGS + 2]
 local life_ms = tonumber(ARGV[FIXED_ARGS + 3])
@@ -13,6 +15,9 @@ for position = 1, #all, 2 do
     live[#live + 1] = whole(math.max(seen, 0))
     live[#live + 1] = text
   else
+    if seen and text:match('"mitra":[1-9]') then
+      call('HSET', KEYS[FIXED_KEYS + 2], 'lost_ms', whole(now))
+    end
     call('HDEL', nodes, all[position])
   end
 end

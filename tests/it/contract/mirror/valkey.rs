@@ -8,7 +8,7 @@ use std::{
 use hadir::{
     domain::{ControlMessage, MitraRow, Mode, NodeId, NodeRecord, SocketCounts},
     mirror::{
-        Mirror, MirrorEvent, Refused,
+        Caution, Mirror, MirrorEvent, Refused, Restraint,
         valkey::{ValkeyMirror, ValkeySettings, ValkeySetupError},
     },
 };
@@ -349,6 +349,37 @@ async fn history_holds_an_hour_and_a_dead_nodes_record_is_dropped() {
     assert_eq!(raw.ask(&["HLEN", "hadir:nodes"]).number(), 1);
     mirror.close().await;
     assert_eq!(raw.ask(&["EXISTS", "hadir:nodes"]).number(), 0, "closing takes the record away");
+}
+
+#[tokio::test]
+async fn a_node_that_vanished_with_sockets_of_mitras_holds_back_who_takes_the_silent() {
+    let (server, mirror) = started().await;
+    let caution = Caution { release_after: Duration::from_secs(60), doubted_from: u32::MAX, ..Caution::NONE };
+    let silent = Duration::from_millis(1);
+    mirror.apply(&[write(row(1, 1))]).await.unwrap();
+    let sockets = |mitra| SocketCounts { mitra, ..SocketCounts::default() };
+    let record = |node: &str, mitra| NodeRecord {
+        node_id: NodeId::new(node),
+        sockets: sockets(mitra),
+        mode: Mode::Live,
+        seen_ms: 0,
+    };
+    let ran_out = |node: &str, mitra: u64, now_ms: u64| {
+        let json = serde_json::to_string(&record(node, mitra)).unwrap();
+        server.raw().ask(&["HSET", "hadir:nodes", node, &format!("{}:{json}", now_ms - 10_001)]);
+    };
+    ran_out("idle", 0, mirror.tick().await.unwrap().now_ms);
+    mirror.report_node(&record("n1", 0)).await.unwrap();
+    assert_eq!(mirror.claim_silent(Duration::from_secs(3_600), 1, &caution).await.unwrap().restraint, None);
+    ran_out("dead", 3, mirror.tick().await.unwrap().now_ms);
+    mirror.report_node(&record("n1", 0)).await.unwrap();
+    eventually("silent", || async { mirror.count_silent(silent).await.unwrap() == 1 }).await;
+    let held = mirror.claim_silent(silent, 10, &caution).await.unwrap();
+    assert!(held.claimed.is_empty(), "{held:?}");
+    assert!(matches!(held.restraint, Some((Restraint::Lost, _))), "{held:?}");
+    let released = Caution { release_after: Duration::ZERO, ..caution };
+    assert_eq!(mirror.claim_silent(silent, 10, &released).await.unwrap().claimed.len(), 1);
+    mirror.close().await;
 }
 
 #[tokio::test]
