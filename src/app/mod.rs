@@ -344,6 +344,7 @@ fn presence_settings(config: &Config) -> PresenceSettings {
 
 fn accept_limits(limits: &LimitsConfig, timing: &TimingConfig) -> AcceptLimits {
     AcceptLimits {
+        send_buffer_bytes: limits.write_buffer_bytes,
         pending_handshakes: limits.pending_handshakes,
         header_read_timeout: limits.header_read_timeout,
         header_bytes: limits.header_bytes,

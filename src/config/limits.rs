@@ -21,7 +21,7 @@ const FRAME_BYTES: Setting<usize> = Setting::new(
 const WRITE_BUFFER_BYTES: Setting<usize> = Setting::new(
     "HADIR_LIMIT_WRITE_BUFFER_BYTES",
     parse::whole::<usize, 4096, 1_048_576>,
-    "Largest amount waiting to be written to one socket.",
+    "Largest amount waiting to be written to one socket, in this process, and the size of its send buffer in the kernel.",
 )
 .default("65536")
 .unit("bytes");

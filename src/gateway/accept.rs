@@ -37,6 +37,9 @@ pub struct AcceptLimits {
     /// For the request line and headers.
     pub header_read_timeout: Duration,
     pub header_bytes: usize,
+    /// What the kernel holds for a peer that does not read (SO_SNDBUF, of which it takes the double): left to itself it grows
+    /// to megabytes before we notice.
+    pub send_buffer_bytes: usize,
     /// Unacknowledged data for longer than this ends the connection (TCP_USER_TIMEOUT).
     pub dead_peer_after: Duration,
 }
@@ -54,6 +57,10 @@ pub async fn serve(
     lifecycle: Lifecycle,
     closing: impl Future<Output = ()>,
 ) {
+    // Connections inherit it.
+    if let Err(error) = SockRef::from(&*listener).set_send_buffer_size(limits.send_buffer_bytes) {
+        tracing::debug!(%error, "the send buffers could not be bounded");
+    }
     let mut closing = std::pin::pin!(closing);
     let handshakes = Arc::new(Semaphore::new(limits.pending_handshakes));
     loop {
