@@ -60,7 +60,7 @@ const SOCKETS_PER_MITRA: Setting<usize> = Setting::new(
 const SOCKETS_PER_CUSTOMER: Setting<usize> = Setting::new(
     "HADIR_LIMIT_SOCKETS_PER_CUSTOMER",
     parse::whole::<usize, 1, 100_000>,
-    "Sockets and event streams of one watching subject on a node; beyond it 429.",
+    "Sockets and event streams of one customer on a node; beyond it 429.",
 )
 .default("20")
 .unit("sockets");
@@ -167,7 +167,7 @@ pub struct LimitsConfig {
     pub command_id_bytes: usize,
     /// Sockets of one mitra on a node.
     pub sockets_per_mitra: usize,
-    /// Sockets and event streams of one watching subject on a node.
+    /// Sockets and event streams of one customer on a node.
     pub sockets_per_customer: usize,
     /// Sockets of one address that have not authenticated yet.
     pub unauthenticated_sockets_per_ip: usize,
