@@ -41,8 +41,15 @@ pub struct Page {
 
 #[derive(Serialize)]
 pub struct Mitra {
-    mitra_id: MitraId,
+    #[serde(flatten)]
+    facts: Facts,
     display_name: String,
+}
+
+/// What is true of a mitra now.
+#[derive(Serialize)]
+pub struct Facts {
+    mitra_id: MitraId,
     reachable: bool,
     available: bool,
     online: bool,
@@ -54,6 +61,12 @@ pub struct Mitra {
 
 impl From<MitraView> for Mitra {
     fn from(view: MitraView) -> Self {
+        Self { facts: Facts::from(&view), display_name: view.display_name.unwrap_or_default() }
+    }
+}
+
+impl From<&MitraView> for Facts {
+    fn from(view: &MitraView) -> Self {
         let judged = view.reachability();
         Self {
             mitra_id: view.change.mitra_id,
@@ -64,7 +77,6 @@ impl From<MitraView> for Mitra {
             sessions: view.change.sessions,
             max_sessions: view.change.max_sessions,
             heartbeat_age_ms: view.heartbeat_age.map(|age| age.as_millis() as u64),
-            display_name: view.display_name.unwrap_or_default(),
         }
     }
 }

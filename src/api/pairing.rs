@@ -8,6 +8,7 @@ use super::{
     Api, ApiError,
     answer::{InPath, InQuery},
     caller::{Caller, READERS},
+    mitras::Facts,
 };
 use crate::{
     domain::{MitraId, Source},
@@ -73,14 +74,8 @@ pub async fn available(
 
 #[derive(Serialize)]
 pub struct Reachable {
-    mitra_id: MitraId,
-    reachable: bool,
-    available: bool,
-    online: bool,
-    active: bool,
-    sessions: u32,
-    max_sessions: u32,
-    heartbeat_age_ms: Option<u64>,
+    #[serde(flatten)]
+    facts: Facts,
     as_of: String,
     source: Source,
     stale: bool,
@@ -93,17 +88,8 @@ pub async fn reachable(
 ) -> Result<Json<Reachable>, ApiError> {
     caller.signed_in(&api, &READERS).await?;
     let answer = api.presence.reachable(MitraId(id)).await?;
-    let view = answer.value;
-    let judged = view.reachability();
     Ok(Json(Reachable {
-        mitra_id: view.change.mitra_id,
-        reachable: judged.reachable,
-        available: judged.available,
-        online: view.change.online,
-        active: view.change.active,
-        sessions: view.change.sessions,
-        max_sessions: view.change.max_sessions,
-        heartbeat_age_ms: view.heartbeat_age.map(|age| age.as_millis() as u64),
+        facts: Facts::from(&answer.value),
         as_of: timestamp(answer.as_of),
         source: answer.source,
         stale: answer.stale,

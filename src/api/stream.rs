@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     hub::{AvailabilityNews, Connection, Hub, RegisterError},
-    protocol::{ErrorCode, Problem},
+    protocol::Problem,
 };
 
 pub async fn get(State(api): State<Api>, caller: Caller) -> Result<Response, ApiError> {
@@ -60,11 +60,7 @@ pub async fn get(State(api): State<Api>, caller: Caller) -> Result<Response, Api
 }
 
 fn refused(error: RegisterError) -> ApiError {
-    let code = match error {
-        RegisterError::TooManySockets => ErrorCode::TooManySockets,
-        RegisterError::NodeFull => ErrorCode::Overloaded,
-    };
-    Problem::new(code, error.to_string()).into()
+    Problem::new(error.code(), error.to_string()).into()
 }
 
 /// Completes when the node is leaving, at a moment of this stream's own.

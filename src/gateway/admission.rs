@@ -52,10 +52,7 @@ impl Refusal {
         match self {
             Self::Token => Problem::unauthorized(),
             Self::Role => Problem::new(ErrorCode::Forbidden, "this token's role may not use this path"),
-            Self::Register(error @ RegisterError::TooManySockets) => {
-                Problem::new(ErrorCode::TooManySockets, error.to_string())
-            }
-            Self::Register(error @ RegisterError::NodeFull) => Problem::new(ErrorCode::Overloaded, error.to_string()),
+            Self::Register(error) => Problem::new(error.code(), error.to_string()),
             Self::Presence(error) => {
                 let problem = Problem::new(error.code(), error.to_string());
                 // The path exists; it is the caller that does not.

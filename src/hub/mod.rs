@@ -34,7 +34,7 @@ pub use seat::{Belief, Seat};
 
 use crate::{
     domain::{MitraId, Role, SocketCounts, StatusChange, SubjectId},
-    protocol::Close,
+    protocol::{Close, ErrorCode},
 };
 use moments::Moments;
 use pending::Pending;
@@ -65,6 +65,16 @@ pub enum RegisterError {
     /// The node holds as many sockets as it may.
     #[error("this node holds as many sockets as it may")]
     NodeFull,
+}
+
+impl RegisterError {
+    /// The word for it on the wire.
+    pub fn code(self) -> ErrorCode {
+        match self {
+            Self::TooManySockets => ErrorCode::TooManySockets,
+            Self::NodeFull => ErrorCode::Overloaded,
+        }
+    }
 }
 
 /// This node's live state. Shared as `Arc<Hub>`.
