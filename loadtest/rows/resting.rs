@@ -1,5 +1,7 @@
 //! Sockets at rest: what a connected fleet that only beats or waits costs in CPU, and in round trips to Valkey. CPU per socket
-//! is what comes on top of the same processes without sockets, which is told beside: a node ticks, whoever is there.
+//! is what comes on top of the same processes without sockets, which is told beside: a node ticks, whoever is there. Floor and
+//! server hold their sockets at the same time and are looked at in the same minutes: what a waking costs depends on how warm
+//! the cores are.
 
 use std::time::Duration;
 
@@ -63,21 +65,15 @@ pub async fn heartbeats(bench: &Bench) -> Result<Vec<Line>> {
     let in_flow = Duration::from_secs_f64(every);
 
     let floor = Floor::start(None).await?;
-    let mut fleet = Fleet::start(sockets)?;
-    let empty = at_rest(bench, &[floor.usage]).await?[0];
-    fleet.dial(&Dial { path: "/ws/mitra".to_owned(), until: None, sockets, ..bare_watchers(&floor) }).await?;
-    fleet.tell(&beat).await?;
-    sleep(in_flow).await;
-    let bare = (at_rest(bench, &[floor.usage]).await?[0] - empty) / sockets as f64;
-    fleet.tell(&Order::HangUp).await?;
-    drop((fleet, floor));
-
+    let mut beside = Fleet::start(sockets)?;
     let valkey = &bench.stores().await?.valkey;
     let settings = [("HADIR_LIMIT_MESSAGES_PER_SECOND", "100")];
     let server = bench.clustered(sockets, &settings).await?;
     let mut fleet = Fleet::start(sockets)?;
-    let processes = [server.usage, valkey.usage()?];
+    let processes = [server.usage, valkey.usage()?, floor.usage];
     let empty = at_rest(bench, &processes).await?;
+    beside.dial(&Dial { path: "/ws/mitra".to_owned(), until: None, sockets, ..bare_watchers(&floor) }).await?;
+    beside.tell(&beat).await?;
     fleet.dial(&server.mitras(0, sockets, true)).await?;
     fleet.tell(&beat).await?;
     sleep(in_flow).await;
@@ -89,6 +85,7 @@ pub async fn heartbeats(bench: &Bench) -> Result<Vec<Line>> {
     let calls = Calls::look(&mut raw)?.since(&before);
     let own = server.metric("hadir_mirror_commands_total").await? - own;
     let beats = server.metric("hadir_heartbeats_total").await? - beats;
+    beside.tell(&Order::HangUp).await?;
     fleet.tell(&Order::HangUp).await?;
     server.stop().await?;
 
@@ -113,7 +110,7 @@ pub async fn heartbeats(bench: &Bench) -> Result<Vec<Line>> {
             "µs/s",
             per_socket(0),
         )
-        .beside("bare socket, the same pings", bare)
+        .beside("bare socket, the same pings", per_socket(2))
         .goal(Goal::RatioAtMost(RATIO))
         .note(format!("the node without sockets {:.0} µs/s", empty[0])),
         Line::alone(row, "Valkey's own CPU per such mitra", "µs/s", per_socket(1))
@@ -128,29 +125,26 @@ pub async fn watchers(bench: &Bench) -> Result<Vec<Line>> {
     let every = bench.sizes.beat_seconds;
     let in_flow = Duration::from_secs_f64(every);
     let floor = Floor::start(Some(every)).await?;
-    let mut fleet = Fleet::start(sockets)?;
-    let empty = at_rest(bench, &[floor.usage]).await?[0];
-    fleet.dial(&Dial { sockets, ..bare_watchers(&floor) }).await?;
-    sleep(in_flow).await;
-    let bare = (at_rest(bench, &[floor.usage]).await?[0] - empty) / sockets as f64;
-    fleet.tell(&Order::HangUp).await?;
-    drop((fleet, floor));
-
+    let mut beside = Fleet::start(sockets)?;
     let cadence = every.to_string();
     let server = bench.embedded(0, &[("HEARTBEAT_INTERVAL_SECONDS", &cadence)]).await?;
     let mut fleet = Fleet::start(sockets)?;
-    let empty = at_rest(bench, &[server.usage]).await?[0];
+    let processes = [server.usage, floor.usage];
+    let empty = at_rest(bench, &processes).await?;
+    beside.dial(&Dial { sockets, ..bare_watchers(&floor) }).await?;
     fleet.dial(&server.watchers(0, sockets)).await?;
     sleep(in_flow).await;
-    let full = at_rest(bench, &[server.usage]).await?[0];
+    let full = at_rest(bench, &processes).await?;
+    beside.tell(&Order::HangUp).await?;
     fleet.tell(&Order::HangUp).await?;
     server.stop().await?;
+    let per_socket = |process: usize| (full[process] - empty[process]) / sockets as f64;
     let what = format!("CPU per idle watcher socket, a ping each {every} s, and a frame each 30 s");
     Ok(vec![
-        Line::alone("watchers", what, "µs/s", (full - empty) / sockets as f64)
-            .beside("bare socket, the same pings, no frames", bare)
+        Line::alone("watchers", what, "µs/s", per_socket(0))
+            .beside("bare socket, the same pings, no frames", per_socket(1))
             .goal(Goal::RatioAtMost(RATIO))
-            .note(format!("the node without sockets {empty:.0} µs/s")),
+            .note(format!("the node without sockets {:.0} µs/s", empty[0])),
     ])
 }
 
