@@ -20,14 +20,20 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Runs `program` until it ends, or standard input does.
 pub fn run(program: &[String]) -> Result<()> {
     let (name, arguments) = program.split_first().context("no program is named")?;
-    let child = Command::new(name)
+    let mut child = Command::new(name)
         .args(arguments)
         .stdin(Stdio::null())
+        // Handed on by us: a program that is quick to speak must not come before its number.
+        .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("{name} cannot be started: is it installed?"))?;
     let mut out = std::io::stdout();
     writeln!(out, "{}", child.id())?;
     out.flush()?;
+    let mut said = child.stdout.take().context("it is piped")?;
+    let speaking = thread::spawn(move || {
+        let _ended = std::io::copy(&mut said, &mut std::io::stdout());
+    });
     let child = Arc::new(Mutex::new(child));
     let watched = Arc::clone(&child);
     thread::spawn(move || {
@@ -38,7 +44,10 @@ pub fn run(program: &[String]) -> Result<()> {
     loop {
         let ended = child.lock().unwrap_or_else(PoisonError::into_inner).try_wait()?;
         match ended {
-            Some(status) if status.success() || status.signal().is_some() => return Ok(()),
+            Some(status) if status.success() || status.signal().is_some() => {
+                let _said = speaking.join();
+                return Ok(());
+            }
             Some(status) => bail!("{name} ended: {status}"),
             None => thread::park_timeout(LOOK),
         }
