@@ -53,6 +53,9 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// As JSON writes it.
+const NUL: &str = r"\u0000";
+
 /// A JSON body: in the configured time, at most the configured bytes, JSON by its own word, no field that is not known.
 pub struct Strict<T>(pub T);
 
@@ -73,6 +76,10 @@ impl<T: DeserializeOwned> FromRequest<Api> for Strict<T> {
             }
             Err(error) => return Err(ApiError::bad_request(error.body_text())),
         };
+        // Postgres keeps no such character.
+        if body.windows(NUL.len()).any(|text| text == NUL.as_bytes()) {
+            return Err(ApiError::bad_request("text may not hold the character NUL"));
+        }
         // Fields are told apart by their names, never by their places in a list.
         if body.trim_ascii_start().starts_with(b"[") {
             return Err(ApiError::bad_request("the body is a JSON object, not a list"));
@@ -107,7 +114,8 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Path(value) = Path::<T>::from_request_parts(parts, state)
             .await
-            .map_err(|error| ApiError::bad_request(format!("the path is wrong: {}", error.body_text())))?;
+            // Not repeated: it may be anything, a token too.
+            .map_err(|_| ApiError::bad_request("the path is wrong: it holds what is not an id (a UUID) or not text"))?;
         Ok(Self(value))
     }
 }
@@ -119,6 +127,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for InQuery<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        if parts.uri.query().is_some_and(|query| query.contains("%00")) {
+            return Err(ApiError::bad_request("the query may not hold the character NUL"));
+        }
         let Query(value) = Query::<T>::from_request_parts(parts, state)
             .await
             .map_err(|error| ApiError::bad_request(format!("the query is wrong: {}", error.body_text())))?;

@@ -179,14 +179,23 @@ impl Server {
         self.lifecycle.given_up().await
     }
 
+    fn log_where(&self) {
+        let (version, public, internal) = (env!("CARGO_PKG_VERSION"), self.public_addr(), self.internal_addr());
+        tracing::info!(version, %public, %internal, "serving");
+    }
+
     async fn until_told(self) -> Result<()> {
         let end = tokio::select! {
             told = told_to_stop() => told.map_err(Into::into),
             why = self.given_up() => Err(why),
         };
-        tracing::info!("stopping");
-        self.stop().await;
-        end
+        let drain = &self.config.drain;
+        let over_s = (drain.delay + drain.spread).as_secs_f64();
+        tracing::info!(over_s, "stopping: every socket is told when to dial again; a second signal stops at once");
+        tokio::select! {
+            () = self.stop() => end,
+            _again = told_to_stop() => Err(anyhow::anyhow!("told to stop twice: sockets were cut")),
+        }
     }
 
     /// Leaves in order: not ready but still accepting, then no new connections, every socket at its own moment, the last
@@ -220,17 +229,24 @@ impl Server {
     }
 }
 
+/// Over how long the demo's sockets are closed.
+const DEMO_DRAIN: Duration = Duration::from_secs(1);
+
 /// Runs the server until it is told to stop, or cannot go on.
 pub async fn serve(config: Config) -> Result<()> {
     let server = Server::start(config).await?;
     print::serving(&server).await?;
+    server.log_where();
     server.until_told().await
 }
 
 /// Runs the server, a simulated fleet that connects over real sockets and a simulated backend that gives it sessions.
-pub async fn demo(config: Config, size: DemoSize) -> Result<()> {
+pub async fn demo(mut config: Config, size: DemoSize) -> Result<()> {
+    // Nobody waits for a fleet that is not there.
+    config.drain.spread = config.drain.spread.min(DEMO_DRAIN);
     let server = Server::start_with(config, demo::pages()).await?;
     print::demo(&server, size).await?;
+    server.log_where();
     let fleet = demo::Fleet {
         public_addr: server.public_addr(),
         issuer: server.issuer().clone(),

@@ -144,7 +144,7 @@ impl Session {
         let settings = &self.gateway.settings;
         let heard = self.registration.heard_ms();
         let ping = heard.max(self.pinged_ms) + self.interval_ms() + self.late_ms();
-        let silent = heard + settings.suspect_after.as_millis() as u64;
+        let silent = heard.max(self.gateway.hub.thawed_ms()) + settings.suspect_after.as_millis() as u64;
         let warning = if self.warned_of_expiry { self.expires_ms } else { self.warning_ms() };
         let resend = self.silence.map_or(u64::MAX, |silence| self.sent_ms + silence.as_millis() as u64);
         ping.min(silent).min(warning).min(resend).min(self.restart_ms.unwrap_or(u64::MAX))
@@ -177,7 +177,7 @@ impl Session {
         if now >= self.expires_ms {
             return Err(Close::TOKEN_EXPIRED.into());
         }
-        if now >= heard + suspect {
+        if now >= heard.max(self.gateway.hub.thawed_ms()) + suspect {
             return Err(Close::SILENT.into());
         }
         if !self.warned_of_expiry && now >= self.warning_ms() {

@@ -39,6 +39,9 @@ use crate::{
 use moments::Moments;
 use pending::Pending;
 
+/// A node that did not turn its wheel for so long was frozen or starved.
+const FROZEN: Duration = Duration::from_secs(1);
+
 /// How many sockets one subject, and all subjects together, may hold on this node.
 #[derive(Clone, Copy, Debug)]
 pub struct HubLimits {
@@ -88,6 +91,8 @@ pub struct Hub {
     sockets: [AtomicU64; 4],
     pending: Pending,
     moments: Moments,
+    woke_ms: AtomicU64,
+    thawed_ms: AtomicU64,
     availability: watch::Sender<Option<Arc<AvailabilityNews>>>,
     dashboard: watch::Sender<Option<Arc<DashboardNews>>>,
     /// 0 until this node is leaving.
@@ -107,6 +112,8 @@ impl Hub {
             sockets: Default::default(),
             pending: Pending::new(),
             moments: Moments::new(),
+            woke_ms: AtomicU64::new(0),
+            thawed_ms: AtomicU64::new(0),
             availability: watch::Sender::new(None),
             dashboard: watch::Sender::new(None),
             drain_ms: AtomicU64::new(0),
@@ -211,7 +218,18 @@ impl Hub {
 
     /// Wakes the sockets whose moment has come; called once per [`TURN`].
     pub fn wake_due(&self) {
-        self.moments.walk(self.now_ms());
+        let now = self.now_ms();
+        let before = self.woke_ms.swap(now, Relaxed);
+        if before > 0 && now.saturating_sub(before) > FROZEN.as_millis() as u64 {
+            self.thawed_ms.store(now, Relaxed);
+        }
+        self.moments.walk(now);
+    }
+
+    /// When this node last came to itself after it was frozen or starved; 0 when it never was. What it did not hear before
+    /// then is no silence of anybody.
+    pub fn thawed_ms(&self) -> u64 {
+        self.thawed_ms.load(Relaxed)
     }
 
     /// Takes every pending heartbeat, into a list that the caller keeps for the next time.

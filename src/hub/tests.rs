@@ -70,6 +70,21 @@ fn beats_by_rest_of_a_mitra_without_a_socket_wait_once() {
 }
 
 #[test]
+fn a_node_that_was_frozen_knows_when_it_came_to_itself() {
+    let hub = hub();
+    hub.wake_due();
+    std::thread::park_timeout(Duration::from_millis(20));
+    hub.wake_due();
+    assert_eq!(hub.thawed_ms(), 0, "on time");
+    let began = std::time::Instant::now();
+    while began.elapsed() < FROZEN + Duration::from_millis(50) {
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    hub.wake_due();
+    assert!(hub.thawed_ms() > FROZEN.as_millis() as u64);
+}
+
+#[test]
 fn a_customer_never_beats() {
     let hub = hub();
     let customer = hub.register(holder(Role::Customer)).unwrap();

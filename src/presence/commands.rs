@@ -141,8 +141,12 @@ impl Presence {
                 self.evidence.store_failed(self.hub.now_ms());
                 Outcome::Error
             }
-            _ => Outcome::Ok,
+            _ => {
+                self.evidence.store_answered();
+                Outcome::Ok
+            }
         };
+        self.metrics.set_store_up(outcome == Outcome::Ok);
         self.metrics.store_query(op, outcome);
         Ok(answer?)
     }

@@ -122,7 +122,7 @@ impl Presence {
         nodes
     }
 
-    fn own_record(&self) -> NodeRecord {
+    pub(super) fn own_record(&self) -> NodeRecord {
         NodeRecord {
             node_id: self.settings.node_id.clone(),
             sockets: self.hub.socket_counts(),

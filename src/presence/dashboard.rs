@@ -5,12 +5,12 @@ use std::{mem, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use tokio::{
     select,
-    time::{interval, sleep},
+    time::{interval, sleep, timeout},
 };
 
 use super::{Overview, Presence, PresenceError};
 use crate::{
-    domain::{Counts, SessionStatus, SocketCounts, Source},
+    domain::{Counts, Mode, SessionStatus, SocketCounts, Source},
     hub::DashboardNews,
 };
 
@@ -20,6 +20,8 @@ const GATHER: Duration = Duration::from_millis(100);
 const UNWATCHED: Duration = Duration::from_secs(5);
 /// Cadence of the count of sessions while one does.
 const WATCHED: Duration = Duration::from_millis(500);
+/// Longest wait for a count of sessions that somebody asks for.
+const SESSIONS: Duration = Duration::from_millis(300);
 
 impl Presence {
     /// Feeds this node's dashboards for as long as it is polled: at each change, and at `cadence`.
@@ -79,6 +81,16 @@ impl Presence {
     /// Never been up, and neither the mirror nor the store can be asked.
     pub async fn overview(&self) -> Result<Overview, PresenceError> {
         let (mut counts, source, as_of) = self.counts().await?;
+        if !self.hub.has_dashboards() {
+            // Nobody has them counted twice a second.
+            let ask = async { self.asked_store("session_counts", self.store.session_counts().await) };
+            let asking = self.shared_sessions.get(|| self.hub.now_ms(), ask);
+            if !self.evidence.store_is_away()
+                && let Ok(Ok(counted)) = timeout(SESSIONS, asking).await
+            {
+                *self.last_sessions.lock() = counted;
+            }
+        }
         let sessions = *self.last_sessions.lock();
         counts.active_sessions = sessions.active;
         counts.pending_payment_sessions = sessions.pending_payment;
@@ -103,7 +115,8 @@ impl Presence {
             nodes,
             as_of,
             source,
-            stale: self.is_stale(source),
+            // The sessions are the store's to count.
+            stale: self.is_stale(source) || self.evidence.store_is_away(),
         })
     }
 
@@ -115,6 +128,12 @@ impl Presence {
         {
             self.absorb(pulse);
             return Ok((counts, self.mirror.source(), Utc::now()));
+        }
+        // Both away: whoever waited would only wait for the next deadline.
+        if self.mode() == Mode::Stale
+            && let Some((counts, as_of)) = *self.last_counts.lock()
+        {
+            return Ok((counts, Source::Local, as_of));
         }
         let counted = self.counts_in_store().await.map(|counts| (counts, self.store.source(), Utc::now()));
         // Nobody can be asked who is fresh: what was last known, and said to be so.

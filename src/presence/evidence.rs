@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -26,6 +26,8 @@ const SETTLE: Duration = Duration::from_secs(3);
 #[derive(Default)]
 pub(super) struct Evidence {
     store_failed_ms: AtomicU64,
+    /// The store's last answer was none.
+    store_is_away: AtomicBool,
     late_ms: AtomicU64,
     beat_ms: AtomicU64,
     /// When heartbeats could not be delivered to the mirror.
@@ -88,6 +90,17 @@ impl Evidence {
     /// The store did not answer.
     pub(super) fn store_failed(&self, now_ms: u64) {
         self.store_failed_ms.fetch_max(now_ms, Relaxed);
+        self.store_is_away.store(true, Relaxed);
+    }
+
+    /// The store answered.
+    pub(super) fn store_answered(&self) {
+        self.store_is_away.store(false, Relaxed);
+    }
+
+    /// Whether the store did not answer when it was last asked.
+    pub(super) fn store_is_away(&self) -> bool {
+        self.store_is_away.load(Relaxed)
     }
 
     /// The node is on time, or says here that it was not.

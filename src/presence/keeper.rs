@@ -147,10 +147,18 @@ impl Presence {
                 }
                 self.look_at_store().await;
             }
-            (Mode::Fallback | Mode::Stale, Ok(_)) => self.verdict(self.gate.distrust()),
-            (Mode::Fallback | Mode::Stale, Err(_)) => self.look_at_store().await,
+            (Mode::Fallback | Mode::Stale, Ok(_)) if self.mirror_writes().await => {
+                self.verdict(self.gate.distrust());
+            }
+            (Mode::Fallback | Mode::Stale, _) => self.look_at_store().await,
             (Mode::Live, Err(_)) => {}
         }
+    }
+
+    /// Whether a mirror that answers questions also writes what it is told.
+    async fn mirror_writes(&self) -> bool {
+        !self.gate.refuses_writes()
+            || self.asked_mirror("report_node", self.mirror.report_node(&self.own_record()).await).is_ok()
     }
 
     /// Counts in the store and pushes what it says; when the store is away too, or came back and was not yet told who was

@@ -104,6 +104,7 @@ pub struct Presence {
     nodes: Mutex<Vec<NodeRecord>>,
     shared_counts: sharing::Shared<Counts>,
     shared_sample: sharing::Shared<AvailablePage>,
+    shared_sessions: sharing::Shared<SessionCounts>,
     shared_rows: sharing::Rows,
     /// What the last overview counted, for when nobody can be asked.
     last_counts: Mutex<Option<(Counts, DateTime<Utc>)>>,
@@ -151,6 +152,7 @@ impl Presence {
             nodes: Mutex::default(),
             shared_counts: sharing::Shared::default(),
             shared_sample: sharing::Shared::default(),
+            shared_sessions: sharing::Shared::default(),
             shared_rows: sharing::Rows::default(),
             last_counts: Mutex::default(),
             last_sessions: Mutex::default(),

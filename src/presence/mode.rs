@@ -24,12 +24,42 @@ const SAME_STALL_MS: u64 = 250;
 pub(super) struct Gate {
     node_id: NodeId,
     breaker_failures: u32,
-    failures: AtomicU32,
-    /// When the last failure was counted.
-    failed_ms: AtomicU64,
+    /// Of everything that the mirror is asked; ended by any answer.
+    failures: Failures,
+    /// Of what it is told to write; ended only by something written: one that is full or a replica answers questions well.
+    unwritten: Failures,
     state: Mutex<State>,
     /// Hub time since which the mode is `live`; 0 when it is not.
     live_since_ms: AtomicU64,
+}
+
+/// Failures in a row.
+#[derive(Default)]
+struct Failures {
+    count: AtomicU32,
+    /// When the last one was counted.
+    last_ms: AtomicU64,
+}
+
+impl Failures {
+    /// One more, unless it belongs to the last one; returns how many there are.
+    fn one_more(&self, now_ms: u64) -> u32 {
+        let count = self.count();
+        if count > 0 && now_ms.saturating_sub(self.last_ms.load(Ordering::Relaxed)) < SAME_STALL_MS {
+            return 0;
+        }
+        self.last_ms.store(now_ms, Ordering::Relaxed);
+        self.count.store(count + 1, Ordering::Relaxed);
+        count + 1
+    }
+
+    fn count(&self) -> u32 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    fn end(&self) {
+        self.count.store(0, Ordering::Relaxed);
+    }
 }
 
 struct State {
@@ -69,8 +99,8 @@ impl Gate {
         Self {
             node_id,
             breaker_failures: breaker_failures.max(1),
-            failures: AtomicU32::new(0),
-            failed_ms: AtomicU64::new(0),
+            failures: Failures::default(),
+            unwritten: Failures::default(),
             state: Mutex::new(State {
                 mode: Mode::Rebuilding,
                 epoch: None,
@@ -105,27 +135,32 @@ impl Gate {
         }
     }
 
-    /// The mirror did not answer. After enough in a row nobody waits for it any more.
-    pub(super) fn mirror_failed(&self, now_ms: u64) -> Verdict {
+    /// The mirror did not answer, or did not write. After enough in a row nobody waits for it any more.
+    pub(super) fn mirror_failed(&self, is_write: bool, now_ms: u64) -> Verdict {
         let mut state = self.state.lock();
-        let (failures, failed_ms) = (self.failures.load(Ordering::Relaxed), self.failed_ms.load(Ordering::Relaxed));
-        if failures > 0 && now_ms.saturating_sub(failed_ms) < SAME_STALL_MS {
-            return Verdict::Steady;
-        }
-        let failures = failures + 1;
-        self.failures.store(failures, Ordering::Relaxed);
-        self.failed_ms.store(now_ms, Ordering::Relaxed);
+        let unanswered = self.failures.one_more(now_ms);
+        let unwritten = if is_write { self.unwritten.one_more(now_ms) } else { 0 };
         match state.mode {
-            Mode::Live | Mode::Rebuilding if failures >= self.breaker_failures => {
+            Mode::Live | Mode::Rebuilding if unanswered.max(unwritten) >= self.breaker_failures => {
                 self.enter(&mut state, Mode::Fallback)
             }
             _ => Verdict::Steady,
         }
     }
 
+    /// The mirror wrote what it was told.
+    pub(super) fn mirror_wrote(&self) {
+        self.unwritten.end();
+    }
+
+    /// The mirror did not write what it was last told.
+    pub(super) fn refuses_writes(&self) -> bool {
+        self.unwritten.count() > 0
+    }
+
     /// The mirror answered and this is the epoch it stands in.
     pub(super) fn mirror_answered(&self, epoch: Option<&Arc<str>>) -> Verdict {
-        self.failures.store(0, Ordering::Relaxed);
+        self.failures.end();
         let mut state = self.state.lock();
         match state.mode {
             Mode::Live if state.epoch.as_ref() != epoch => self.enter(&mut state, Mode::Rebuilding),
@@ -136,7 +171,7 @@ impl Gate {
     /// The mirror came back, or may have missed writes: it is not believed until it was seeded again, by a seed that begins
     /// after this.
     pub(super) fn distrust(&self) -> Verdict {
-        self.failures.store(0, Ordering::Relaxed);
+        self.failures.end();
         let mut state = self.state.lock();
         if state.mode == Mode::Rebuilding {
             state.spell += 1;
@@ -154,7 +189,7 @@ impl Gate {
 
     /// The mirror failed and was not given up yet.
     pub(super) fn is_doubtful(&self) -> bool {
-        self.failures.load(Ordering::Relaxed) > 0
+        self.failures.count() > 0
     }
 
     /// The mirror's epoch when it was last trusted.
@@ -262,8 +297,8 @@ mod tests {
         gate.trust(&hub, 0, snapshot("a", 0), 1);
         assert_eq!(gate.publish(&hub, snapshot("b", 9)), Published::Ignored);
         assert_eq!(gate.publish(&hub, snapshot("a", 1)), Published::Pushed);
-        gate.mirror_failed(1_000);
-        assert_eq!(gate.mirror_failed(2_000), Verdict::Changed(Mode::Fallback));
+        gate.mirror_failed(false, 1_000);
+        assert_eq!(gate.mirror_failed(false, 2_000), Verdict::Changed(Mode::Fallback));
         assert_eq!(gate.publish(&hub, snapshot("a", 2)), Published::Ignored);
     }
 
@@ -273,8 +308,8 @@ mod tests {
         let epoch = |hub: &Hub| hub.availability().unwrap().snapshot().epoch.to_string();
         gate.trust(&hub, 0, snapshot("a", 0), 1);
         assert_eq!(gate.publish_own(&hub, 1, Source::Postgres, DateTime::UNIX_EPOCH), Published::Ignored);
-        gate.mirror_failed(1_000);
-        gate.mirror_failed(2_000);
+        gate.mirror_failed(false, 1_000);
+        gate.mirror_failed(false, 2_000);
         gate.publish_own(&hub, 1, Source::Postgres, DateTime::UNIX_EPOCH);
         assert_eq!(epoch(&hub), "n.1");
         gate.store_failed();
@@ -291,9 +326,9 @@ mod tests {
         let (gate, hub) = parts();
         let epoch: Arc<str> = Arc::from("a");
         gate.trust(&hub, 0, snapshot("a", 0), 1);
-        assert_eq!(gate.mirror_failed(1_000), Verdict::Steady);
+        assert_eq!(gate.mirror_failed(false, 1_000), Verdict::Steady);
         gate.mirror_answered(Some(&epoch));
-        assert_eq!(gate.mirror_failed(2_000), Verdict::Steady);
+        assert_eq!(gate.mirror_failed(false, 2_000), Verdict::Steady);
         assert!(gate.is_live());
     }
 
@@ -302,9 +337,22 @@ mod tests {
         let (gate, hub) = parts();
         gate.trust(&hub, 0, snapshot("a", 0), 1);
         for at_ms in [1_000, 1_010, 1_249] {
-            assert_eq!(gate.mirror_failed(at_ms), Verdict::Steady);
+            assert_eq!(gate.mirror_failed(false, at_ms), Verdict::Steady);
         }
-        assert_eq!(gate.mirror_failed(1_250), Verdict::Changed(Mode::Fallback));
+        assert_eq!(gate.mirror_failed(false, 1_250), Verdict::Changed(Mode::Fallback));
+    }
+
+    #[test]
+    fn a_mirror_that_answers_and_does_not_write_is_given_up() {
+        let (gate, hub) = parts();
+        let epoch: Arc<str> = Arc::from("a");
+        gate.trust(&hub, 0, snapshot("a", 0), 1);
+        assert_eq!(gate.mirror_failed(true, 1_000), Verdict::Steady);
+        gate.mirror_answered(Some(&epoch));
+        assert!(gate.refuses_writes());
+        assert_eq!(gate.mirror_failed(true, 2_000), Verdict::Changed(Mode::Fallback));
+        gate.mirror_wrote();
+        assert!(!gate.refuses_writes());
     }
 
     #[test]

@@ -165,12 +165,14 @@ impl Presence {
         let mode = self.mode();
         let started = self.started.load(Relaxed);
         let leaving = self.leaving.load(Relaxed);
+        let is_away = self.evidence.store_is_away();
         let line = |name, ok, detail: &str| Check { name, ok, detail: detail.to_owned() };
         Readiness {
             ready: started && !leaving,
             checks: vec![
                 line("started", started, if started { "serving" } else { "starting" }),
                 line("mode", mode == Mode::Live, mode.as_str()),
+                line("store", !is_away, if is_away { "does not answer: commands are refused" } else { "answers" }),
                 line("drain", !leaving, if leaving { "stopping" } else { "staying" }),
             ],
         }

@@ -37,7 +37,7 @@ impl<T> Default for Shared<T> {
 }
 
 impl<T: Clone> Shared<T> {
-    async fn get(&self, now_ms: impl Fn() -> u64, ask: impl Future<Output = Answer<T>>) -> Answer<T> {
+    pub(super) async fn get(&self, now_ms: impl Fn() -> u64, ask: impl Future<Output = Answer<T>>) -> Answer<T> {
         let mut held = self.held.lock().await;
         if let Some((at, answer)) = &*held
             && now_ms() < at + KEPT_MS

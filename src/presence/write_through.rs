@@ -11,6 +11,8 @@ use crate::{
 
 /// Changes that may wait for the mirror before a full reseed is cheaper than remembering each.
 const MAX_UNAPPLIED: usize = 10_000;
+/// What writes to the mirror whatever it knows.
+const WRITES: [&str; 5] = ["apply", "beat", "claim_silent", "open_epoch", "report_node"];
 /// Changes within this time share one count of the store while the mirror is away.
 const SHARED_COUNT: Duration = Duration::from_millis(100);
 
@@ -70,12 +72,15 @@ impl Presence {
         match answer {
             Ok(value) => {
                 self.metrics.mirror_command(op, Outcome::Ok);
+                if WRITES.contains(&op) {
+                    self.gate.mirror_wrote();
+                }
                 Ok(value)
             }
             Err(error) => {
                 self.metrics.mirror_command(op, Outcome::Error);
                 tracing::debug!(op, %error, "the mirror did not answer");
-                self.verdict(self.gate.mirror_failed(self.hub.now_ms()));
+                self.verdict(self.gate.mirror_failed(WRITES.contains(&op), self.hub.now_ms()));
                 Err(error)
             }
         }

@@ -73,7 +73,14 @@ impl ClientMessage {
         }
         let wire: Wire = match serde_json::from_str(text) {
             Ok(wire) => wire,
-            Err(error) => return refuse(None, format!("not a message this server knows: {error}")),
+            Err(error) => {
+                let Sketch { kind, id } = serde_json::from_str(text).unwrap_or_default();
+                let id = id.filter(|id| id.len() <= limits.max_id_bytes);
+                if kind.is_some_and(|kind| !TYPES.contains(&kind.as_str())) {
+                    return refuse(id, UNKNOWN_TYPE.to_owned());
+                }
+                return refuse(id, format!("not a message this server knows: {error}"));
+            }
         };
         if wire.id.as_ref().is_some_and(|id| id.len() > limits.max_id_bytes) {
             return refuse(None, format!("`id` is longer than {} bytes", limits.max_id_bytes));
@@ -87,10 +94,22 @@ impl ClientMessage {
             ("online", None) => Command::Online,
             ("offline", None) => Command::Offline,
             ("ping" | "online" | "offline", Some(_)) => return refuse(id, format!("`{}` takes no `token`", wire.kind)),
-            _ => return refuse(id, "unknown `type`; use auth, refresh, ping, online or offline".to_owned()),
+            _ => return refuse(id, UNKNOWN_TYPE.to_owned()),
         };
         Ok(Self { id, command })
     }
+}
+
+const TYPES: [&str; 5] = ["auth", "refresh", "ping", "online", "offline"];
+const UNKNOWN_TYPE: &str = "unknown `type`; use auth, refresh, ping, online or offline";
+
+/// What can be told of a message that is not one of ours, so that its sender knows which it was.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Sketch {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    id: Option<String>,
 }
 
 /// Deepest nesting of brackets outside strings; a scan, so that a bomb is never parsed.
@@ -154,7 +173,11 @@ mod tests {
 
     #[test]
     fn the_id_of_a_known_but_wrong_message_comes_back() {
-        assert_eq!(parse(r#"{"type":"dance","id":"c9"}"#).expect_err("unknown").id.as_deref(), Some("c9"));
+        for text in [r#"{"type":"dance","id":"c9"}"#, r#"{"type":"online","id":"c9","volume":11}"#] {
+            assert_eq!(parse(text).expect_err(text).id.as_deref(), Some("c9"));
+        }
+        let later = parse(r#"{"type":"accept","id":"c7","offer_id":"x"}"#).expect_err("unknown");
+        assert_eq!((later.id.as_deref(), later.message.starts_with("unknown `type`")), (Some("c7"), true));
     }
 
     #[test]

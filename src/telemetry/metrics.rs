@@ -78,6 +78,7 @@ struct Inner {
     store_queries: Family<Two, Counter>,
     reads: Family<Two, Counter>,
     modes: [Gauge; Mode::ALL.len()],
+    store_up: Gauge,
     mirror_epoch_changes: Counter,
     reseed_seconds: Histogram,
     reseed_drift: Counter,
@@ -137,6 +138,7 @@ impl Metrics {
             store_queries: register(hadir, "store_queries", "Calls to the store"),
             reads: register(hadir, "reads", "Questions answered, by where the answer came from"),
             modes: Mode::ALL.map(|mode| modes.get_or_create_owned(&[("mode", mode.as_str())])),
+            store_up: register(hadir, "store_up", "Whether the store answered when it was last asked"),
             mirror_epoch_changes: register(hadir, "mirror_epoch_changes", "Times the mirror was found replaced"),
             reseed_seconds: histogram(
                 hadir,
@@ -238,6 +240,11 @@ impl Metrics {
         for (gauge, each) in self.inner.modes.iter().zip(Mode::ALL) {
             gauge.set(i64::from(each == mode));
         }
+    }
+
+    /// Whether the store answered when it was last asked.
+    pub fn set_store_up(&self, is_up: bool) {
+        self.inner.store_up.set(i64::from(is_up));
     }
 
     /// The mirror's epoch is another one than before.

@@ -90,6 +90,8 @@ pub struct ValkeyMirror {
     connection: Connection,
     keys: Keys,
     node: NodeId,
+    /// A record older than this is of a node that is gone. On a clock that is scaled down it must not outlive its mitras.
+    node_life: Duration,
     /// The arguments that every script begins with.
     fixed_arguments: [Value; 5],
     events: broadcast::Sender<MirrorEvent>,
@@ -167,6 +169,7 @@ impl ValkeyMirror {
             connection,
             keys,
             node: settings.node,
+            node_life: NODE_LIFE.min(suspect_after),
             fixed_arguments,
             events,
             connected,
@@ -423,7 +426,11 @@ impl Mirror for ValkeyMirror {
         let mut keys = self.keys.fixed(2);
         keys.extend([self.keys.nodes.clone(), self.keys.caution.clone()]);
         let mut arguments = self.arguments(3);
-        arguments.extend([Value::from(record.node_id.as_str()), Value::from(json), Value::Integer(millis(NODE_LIFE))]);
+        arguments.extend([
+            Value::from(record.node_id.as_str()),
+            Value::from(json),
+            Value::Integer(millis(self.node_life)),
+        ]);
         let mut reply = self.run(&catalog::REPORT, keys, arguments).await?;
         let mut nodes = Vec::with_capacity(reply.len() / 2);
         while reply.len() > 0 {

@@ -25,6 +25,7 @@ on_cluster!(
     after_both_were_away_who_was_heard_all_the_time_is_counted_at_once,
     after_both_were_away_the_store_is_believed_when_it_was_told_who_beat,
     a_mirror_that_was_emptied_is_not_believed_about_anybody,
+    a_valkey_that_answers_and_writes_nothing_is_left_until_it_writes,
     while_the_store_is_away_a_mirror_that_is_not_trusted_is_kept_fresh,
     a_node_starts_without_valkey,
     a_thousand_questions_in_an_outage_are_few_questions_to_postgres,
@@ -245,6 +246,35 @@ async fn after_both_were_away_the_store_is_believed_when_it_was_told_who_beat(wo
     node.reaches(Mode::Fallback).await;
     let frame = watching.await.expect("watched");
     assert_eq!((&frame["any"], &frame["available"]), (&json!(true), &json!(1)), "{frame}");
+    app.abort();
+}
+
+/// Full, or demoted to a replica: questions are answered well, and no heartbeat arrives.
+async fn a_valkey_that_answers_and_writes_nothing_is_left_until_it_writes(world: World) {
+    let faults: [(&[&str], &[&str]); 2] = [
+        (&["CONFIG", "SET", "maxmemory", "1"], &["CONFIG", "SET", "maxmemory", "0"]),
+        (&["REPLICAOF", "127.0.0.1", "9"], &["REPLICAOF", "NO", "ONE"]),
+    ];
+    let node = world.node_with(&HASTY).await;
+    let mitra = node.mitra().await;
+    let app = beating(&node, &mitra).await;
+    let mut watcher = node.dial_customer().await;
+    watcher.sees(1).await;
+    let nobody = tokio::spawn(async move { watcher.until("nobody", |frame| frame["any"] == false).await });
+    for (fault, cure) in faults {
+        world.valkey().ask(fault);
+        node.reaches(Mode::Fallback).await;
+        assert_eq!(node.presence().reachable(mitra.id).await.unwrap().source, Source::Postgres, "{fault:?}");
+        let began = std::time::Instant::now();
+        while began.elapsed() < BEYOND_SUSPICION {
+            assert_ne!(node.presence().mode(), Mode::Live, "{fault:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        world.valkey().ask(cure);
+        node.reaches(Mode::Live).await;
+        assert!(!nobody.is_finished(), "a customer was told that nobody is there: {fault:?}");
+    }
+    nobody.abort();
     app.abort();
 }
 

@@ -368,6 +368,13 @@ async fn a_node_that_vanished_with_sockets_of_mitras_holds_back_who_takes_the_si
         let json = serde_json::to_string(&record(node, mitra)).unwrap();
         server.raw().ask(&["HSET", "hadir:nodes", node, &format!("{}:{json}", now_ms - 10_001)]);
     };
+    ran_out("unseen", 3, mirror.tick().await.unwrap().now_ms);
+    mirror.report_node(&record("n1", 0)).await.unwrap();
+    assert_eq!(
+        mirror.claim_silent(Duration::from_secs(3_600), 1, &caution).await.unwrap().restraint,
+        None,
+        "this node had not reported either"
+    );
     ran_out("idle", 0, mirror.tick().await.unwrap().now_ms);
     mirror.report_node(&record("n1", 0)).await.unwrap();
     assert_eq!(mirror.claim_silent(Duration::from_secs(3_600), 1, &caution).await.unwrap().restraint, None);
