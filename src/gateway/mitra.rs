@@ -34,8 +34,9 @@ pub(super) async fn run(session: &mut Session, status: Option<StatusChange>) -> 
     end
 }
 
-/// What was said counts, though the socket went before it was answered: an app that says `offline` and hangs up is offline.
-/// Whoever is shut out may only end what is at work.
+/// What was read counts, though the socket went before it was answered: an app that says `offline` and hangs up is offline.
+/// (One that hangs up with frames of ours unread resets the connection, and what we had not read is lost with it: RFC 1122,
+/// 4.2.2.13.) Whoever is shut out may only end what is at work.
 fn finish(session: &Session, commands: Box<Commands>, end: &End) {
     let Some(mitra) = session.registration.seat().map(|seat| seat.id()) else { return };
     let gateway = Arc::clone(&session.gateway);
