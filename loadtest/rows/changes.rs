@@ -88,8 +88,8 @@ async fn change(dial: &Dial, number: u64, done: &AtomicBool, acknowledged: &Atom
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut words = ["offline", "online"].into_iter().cycle();
     while !done.load(Relaxed) {
-        pace.tick().await;
         if number == CHANGERS {
+            pace.tick().await;
             continue;
         }
         for word in words.by_ref().take(2) {
