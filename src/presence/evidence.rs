@@ -32,10 +32,10 @@ pub(super) struct Evidence {
     beat_ms: AtomicU64,
     /// When heartbeats could not be delivered to the mirror.
     undelivered_ms: AtomicU64,
-    /// When the store was last not told of heartbeats, or could not be counted.
+    /// When the store was last not told of heartbeats, or did not answer.
     missed_ms: AtomicU64,
-    /// Since when it can be counted, without a break; 0 when it cannot.
-    counted_since_ms: AtomicU64,
+    /// Since when it answers, without a break; 0 when it does not.
+    answers_since_ms: AtomicU64,
     /// Since when heartbeats go to the store at once; 0 while the mirror is live.
     left_live_ms: AtomicU64,
 }
@@ -51,20 +51,20 @@ impl Evidence {
         self.missed_ms.fetch_max(now_ms, Relaxed);
     }
 
-    /// The store was counted, or could not be.
-    pub(super) fn store_counted(&self, is_counted: bool, now_ms: u64) {
-        if is_counted {
-            let _unless_before = self.counted_since_ms.compare_exchange(0, now_ms, Relaxed, Relaxed);
+    /// The store answers, or does not.
+    pub(super) fn store_answers(&self, answers: bool, now_ms: u64) {
+        if answers {
+            let _unless_before = self.answers_since_ms.compare_exchange(0, now_ms, Relaxed, Relaxed);
         } else {
-            self.counted_since_ms.store(0, Relaxed);
+            self.answers_since_ms.store(0, Relaxed);
             self.store_missed_heartbeats(now_ms);
         }
     }
 
     /// Whether a seed may begin: the store is settled, or answers for long enough and will not be told (it is read-only, say).
     fn store_may_seed(&self, cadence: Duration, now_ms: u64) -> bool {
-        let counted_since = self.counted_since_ms.load(Relaxed);
-        let answers = counted_since > 0 && now_ms.saturating_sub(counted_since) >= SETTLE.as_millis() as u64;
+        let since = self.answers_since_ms.load(Relaxed);
+        let answers = since > 0 && now_ms.saturating_sub(since) >= SETTLE.as_millis() as u64;
         answers || self.store_is_settled(cadence, now_ms)
     }
 
@@ -202,9 +202,9 @@ mod tests {
     fn a_store_that_answers_and_is_not_written_to_is_good_enough_for_a_seed() {
         let (evidence, cadence) = (Evidence::default(), Duration::from_secs(60));
         evidence.mode_changed(false, 1);
-        evidence.store_counted(false, 10_000);
-        evidence.store_counted(true, 11_000);
-        evidence.store_counted(true, 13_000);
+        evidence.store_answers(false, 10_000);
+        evidence.store_answers(true, 11_000);
+        evidence.store_answers(true, 13_000);
         evidence.store_missed_heartbeats(13_500);
         assert!(!evidence.store_may_seed(cadence, 13_999));
         assert!(evidence.store_may_seed(cadence, 14_000));

@@ -32,6 +32,7 @@ const LISTEN_FIRST: Duration = Duration::from_secs(1);
 /// Pause before the next look when the last one failed: the breaker is to open within a second.
 const DOUBT: Duration = Duration::from_millis(50);
 
+type Looking<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 type Seeding<'a> = Pin<Box<dyn Future<Output = Result<(), PresenceError>> + Send + 'a>>;
 
 impl Presence {
@@ -40,6 +41,8 @@ impl Presence {
         let mut events = self.mirror.events();
         let mut seeding: Option<(u64, Seeding<'_>)> = None;
         let mut comparing: Option<Seeding<'_>> = None;
+        // Beside the seed: to count a large store may take longer than a look may be put off.
+        let mut looking: Option<Looking<'_>> = None;
         // Listen, then seed: what is committed meanwhile is heard.
         let _heard = timeout(LISTEN_FIRST, self.listening.notified()).await;
         let (mut next_probe, mut next_seed, mut looked) = (0, 0, self.hub.now_ms());
@@ -86,10 +89,11 @@ impl Presence {
                 },
                 () = self.keeper_wanted.notified() => {}
                 () = sleep(reseed_in.unwrap_or(Duration::MAX)), if reseed_in.is_some() => {}
-                () = sleep(wait) => {
-                    looked = self.hub.now_ms();
-                    self.look().await;
+                () = sleep(wait), if looking.is_none() => looking = Some(Box::pin(self.look())),
+                () = async { match looking.as_mut() { Some(look) => look.await, None => pending().await } } => {
+                    looking = None;
                     let now = self.hub.now_ms();
+                    looked = now;
                     if self.gate.is_live() && now >= next_probe {
                         next_probe = now + self.settings.probe_interval.as_millis() as u64;
                         self.probe(now).await;
@@ -165,7 +169,9 @@ impl Presence {
     /// heard meanwhile, the last known state, marked stale.
     async fn look_at_store(&self) {
         let counted = self.count_in_store().await;
-        self.evidence.store_counted(counted.is_ok(), self.hub.now_ms());
+        // One that is only slow to count is told of heartbeats all the same.
+        let answers = counted.is_ok() || self.store.ping().await.is_ok();
+        self.evidence.store_answers(answers, self.hub.now_ms());
         match counted {
             Ok(counts) if self.store_is_settled() => {
                 self.verdict(self.gate.store_answered());
