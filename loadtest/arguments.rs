@@ -23,6 +23,9 @@ pub struct Run {
     /// Only these rows, comma separated; `--rows list` names them.
     #[arg(long, value_delimiter = ',')]
     pub rows: Vec<String>,
+    /// Fleets of this size and smaller ones only, where a row goes through several: a million takes its time.
+    #[arg(long, value_name = "MITRAS")]
+    pub largest: Option<usize>,
     /// Folder for table.md and table.json.
     #[arg(long, default_value = "target/loadtest")]
     pub out: PathBuf,

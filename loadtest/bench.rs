@@ -33,7 +33,7 @@ pub struct Sizes {
     pub turns: usize,
     pub flips: usize,
     /// Mitras in the mirror, for counts.
-    pub fleets: &'static [usize],
+    fleets: &'static [usize],
     /// Sessions that can be accepted.
     pub sessions: u64,
     /// Sessions whose time runs out within so many seconds.
@@ -101,12 +101,18 @@ const PATIENT: &[(&str, &str)] = &[("HEARTBEAT_SUSPECT_SECONDS", "7200"), ("MITR
 /// What every row may use.
 pub struct Bench {
     pub sizes: &'static Sizes,
+    largest: usize,
     binary: PathBuf,
     settings: Vec<(String, String)>,
     stores: OnceCell<Stores>,
 }
 
 impl Bench {
+    /// Mitras in the mirror, for rows that go through several numbers of them.
+    pub fn fleets(&self) -> impl Iterator<Item = usize> + Clone {
+        self.sizes.fleets.iter().copied().filter(|fleet| *fleet <= self.largest)
+    }
+
     /// The private Valkey and PostgreSQL of this run; started when the first row asks for them.
     ///
     /// # Errors
@@ -195,6 +201,7 @@ pub async fn run(run: Run) -> Result<()> {
     };
     let bench = Bench {
         sizes: if run.short { &SHORT } else { &FULL },
+        largest: run.largest.unwrap_or(usize::MAX),
         binary,
         settings: run.settings,
         stores: OnceCell::new(),

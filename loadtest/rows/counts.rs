@@ -27,7 +27,7 @@ const JUDGED: usize = 100_000;
 pub async fn measure(bench: &Bench) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     let mut counts = Vec::new();
-    for &mitras in bench.sizes.fleets {
+    for mitras in bench.fleets() {
         let server = bench.all_online(mitras).await?;
         let counted = server.call(Method::GET, "/internal/counts").await?;
         ensure!(counted["counts"]["available"] == mitras, "not everybody is available: {counted}");

@@ -32,7 +32,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 const LOADERS: usize = 4;
 
 pub async fn measure(bench: &Bench) -> Result<Vec<Line>> {
-    let mitras = bench.sizes.fleets.iter().copied().max().unwrap_or_default();
+    let mitras = bench.fleets().max().unwrap_or_default();
     let valkey = &bench.stores().await?.valkey;
     valkey.raw()?.ask(&[b"FLUSHALL"])?;
     let used = |section, name: &str| -> Result<f64> {

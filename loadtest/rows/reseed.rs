@@ -23,9 +23,9 @@ const TRUTH_SECONDS: f64 = 5.0;
 const LOOK: Duration = Duration::from_millis(10);
 
 pub async fn measure(bench: &Bench) -> Result<Vec<Line>> {
-    let largest = bench.sizes.fleets.iter().copied().max().unwrap_or_default();
+    let largest = bench.fleets().max().unwrap_or_default();
     let mut lines = Vec::new();
-    for &mitras in bench.sizes.fleets.iter().filter(|fleet| **fleet >= SMALLEST.min(largest)) {
+    for mitras in bench.fleets().filter(|fleet| *fleet >= SMALLEST.min(largest)) {
         let server = bench.all_online(mitras).await?;
         let before = server.usage.settled_rss(Duration::from_secs(2)).await?;
         let report = server.call(Method::POST, "/internal/reseed").await?;
