@@ -7,6 +7,8 @@ use hadir::store::{
     postgres::{NodeLock, PostgresSettings},
 };
 
+use sqlx::{Connection, PgConnection};
+
 use super::settings;
 use crate::support::{eventually, postgres};
 
@@ -16,6 +18,20 @@ fn quick(url: &str, schema: &str) -> PostgresSettings {
     settings.acquire_timeout = Duration::from_secs(2);
     settings
 }
+
+/// What the server says, without taking part: the first column of the first row; `None` without one, or without a server.
+async fn said(settings: &PostgresSettings, sql: &'static str) -> Option<i32> {
+    let mut connection = PgConnection::connect(&settings.url).await.ok()?;
+    let answer = sqlx::query_scalar(sql).fetch_optional(&mut connection).await;
+    let _closed = connection.close().await;
+    answer.ok()?
+}
+
+const HOLDER: &str = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ExclusiveLock'";
+const ONE_OF_MANY: &str = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ShareLock'";
+/// Twice as long as sessions may idle here.
+const IDLED: &str = "SELECT pid FROM pg_stat_activity WHERE application_name = 'hadir node' AND state = 'idle' \
+    AND clock_timestamp() - state_change > interval '600 ms'";
 
 #[tokio::test]
 async fn a_second_node_is_refused_until_the_first_is_gone() {
@@ -45,18 +61,20 @@ async fn the_lock_survives_idling_and_a_restart_or_a_freeze_of_the_server() {
         Err(StoreError::Invalid(_)) => Some(()),
         _ => None,
     };
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let first = eventually("it has idled", async || said(&settings, IDLED).await).await;
+    assert_eq!(said(&settings, HOLDER).await, Some(first), "and its session lives");
     refused().await.expect("still held");
     server.stop();
     server.start();
-    // Whoever asks in the moment between gets it and gives it back at once: not what is meant here, so wait first.
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    eventually("the lock is held again", refused).await;
+    let other_than = async |former: i32| said(&settings, HOLDER).await.filter(|holder| *holder != former);
+    let second = eventually("the lock is held again", async || other_than(first).await).await;
+    refused().await.expect("held");
     server.freeze();
+    // How long the fault lasts: beyond the deadline of the look at the session.
     tokio::time::sleep(Duration::from_secs(3)).await;
     server.thaw();
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    eventually("the lock is held again", refused).await;
+    eventually("the lock is held anew", async || other_than(second).await).await;
+    refused().await.expect("held");
     assert!(!kept.is_finished(), "its own former session is no other node");
     kept.abort();
 }
@@ -101,25 +119,19 @@ async fn a_node_that_must_be_alone_and_nodes_that_share_a_mirror_refuse_each_oth
 #[tokio::test]
 async fn a_node_with_a_mirror_goes_on_beside_a_stray_one_and_has_its_lock_when_that_is_gone() {
     let mut server = postgres::dedicated();
+    server.set("log_connections", "on");
     let settings = quick(&server.url("postgres"), "shared");
     let node = NodeLock::together(&settings).await.expect("one of many");
     server.kill();
     server.start();
     let stray = eventually("a stray node is faster", async || NodeLock::alone(&settings).await.ok()).await;
+    let attempts = || server.log().matches("application_name=hadir node").count();
+    let before = attempts();
     let kept = tokio::spawn(node.keep());
-    // Longer than it takes to notice and to try again.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    eventually("it has tried again and again", async || (attempts() >= before + 3).then_some(())).await;
     assert!(!kept.is_finished(), "it does not stop");
     drop(stray);
-    // Whoever asks in the moment between gets it and gives it back at once.
-    eventually("the lock is held together again", async || {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        match NodeLock::alone(&settings).await {
-            Err(StoreError::Invalid(_)) => Some(()),
-            _ => None,
-        }
-    })
-    .await;
+    eventually("the lock is held together again", async || said(&settings, ONE_OF_MANY).await).await;
     assert!(!kept.is_finished(), "it does not stop");
     kept.abort();
 }
