@@ -32,27 +32,71 @@ const LISTEN_FIRST: Duration = Duration::from_secs(1);
 /// Pause before the next look when the last one failed: the breaker is to open within a second.
 const DOUBT: Duration = Duration::from_millis(50);
 
-type Looking<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
-type Seeding<'a> = Pin<Box<dyn Future<Output = Result<(), PresenceError>> + Send + 'a>>;
+/// Work that goes on beside other work of the same routine.
+type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Completes with the work in this place, which is empty then; never, while there is none.
+async fn done<T>(place: &mut Option<Work<'_, T>>) -> T {
+    let Some(work) = place else { return pending().await };
+    let result = work.await;
+    *place = None;
+    result
+}
 
 impl Presence {
     /// Keeps this node's view of the mirror right for as long as it is polled. Call once; the app ends it by dropping it.
+    ///
+    /// Its parts are polled side by side all the time, and none waits in the middle of another: one that is put aside would
+    /// keep what it holds (the turn to count, a connection) from the one that is waited for.
     pub async fn keep(self: Arc<Self>) {
+        select! {
+            () = self.hear() => {}
+            () = self.seed_and_look() => {}
+            () = self.probe_now_and_then() => {}
+        }
+    }
+
+    /// Takes in what the mirror tells, until it is closed.
+    async fn hear(&self) {
         let mut events = self.mirror.events();
-        let mut seeding: Option<(u64, Seeding<'_>)> = None;
-        let mut comparing: Option<Seeding<'_>> = None;
+        loop {
+            match events.recv().await {
+                Ok(MirrorEvent::Snapshot(snapshot)) => self.push(snapshot),
+                Ok(MirrorEvent::Control(message)) => self.heed(message).await,
+                // Every return goes through rebuilding: writes made meanwhile are not in the mirror.
+                Ok(MirrorEvent::Connected) => {
+                    self.verdict(self.gate.distrust());
+                    // Also where it was being rebuilt: that seed counts for nothing now.
+                    self.keeper_wanted.notify_one();
+                }
+                Ok(MirrorEvent::Disconnected | MirrorEvent::Missed) => self.look_within(Duration::ZERO),
+                Err(RecvError::Lagged(missed)) => {
+                    self.metrics.watch_skipped(missed);
+                    self.look_within(Duration::ZERO);
+                }
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// Seeds the mirror when it has to be, compares it when somebody wishes, looks at it all the while.
+    async fn seed_and_look(&self) {
+        let mut seeding: Option<Work<'_, Result<(), PresenceError>>> = None;
+        let mut seeding_in = None;
+        let mut comparing: Option<Work<'_, Result<(), PresenceError>>> = None;
         // Beside the seed: to count a large store may take longer than a look may be put off.
-        let mut looking: Option<Looking<'_>> = None;
+        let mut looking: Option<Work<'_, ()>> = None;
         // Listen, then seed: what is committed meanwhile is heard.
         let _heard = timeout(LISTEN_FIRST, self.listening.notified()).await;
-        let (mut next_probe, mut next_seed, mut looked) = (0, 0, self.hub.now_ms());
+        let (mut next_seed, mut looked) = (0, self.hub.now_ms());
         loop {
             let spell = self.gate.rebuilding();
-            if seeding.as_ref().map(|(of, _)| *of) != spell {
+            if seeding.is_none() || seeding_in != spell {
                 let now = self.hub.now_ms();
                 // A seed takes from the store who was heard: not before it knows.
                 let may_seed = now >= next_seed && self.store_may_seed();
-                seeding = spell.filter(|_| may_seed).map(|spell| (spell, Box::pin(self.seed(spell)) as _));
+                seeding_in = spell.filter(|_| may_seed);
+                seeding = seeding_in.map(|spell| Box::pin(self.seed(spell)) as _);
             }
             let mut reseed_in = self.reseed_due_in().filter(|_| comparing.is_none() && self.gate.is_live());
             if reseed_in == Some(Duration::ZERO) {
@@ -62,43 +106,27 @@ impl Presence {
             // Counted from the last look: a steady stream of events must not put it off.
             let wait = self.until_next_look(self.hub.now_ms().saturating_sub(looked));
             select! {
-                event = events.recv() => match event {
-                    Ok(MirrorEvent::Snapshot(snapshot)) => self.push(snapshot),
-                    Ok(MirrorEvent::Control(message)) => self.heed(message).await,
-                    // Every return goes through rebuilding: writes made meanwhile are not in the mirror.
-                    Ok(MirrorEvent::Connected) => self.verdict(self.gate.distrust()),
-                    Ok(MirrorEvent::Disconnected | MirrorEvent::Missed) => self.look().await,
-                    Err(RecvError::Lagged(missed)) => {
-                        self.metrics.watch_skipped(missed);
-                        self.look().await;
-                    }
-                    Err(RecvError::Closed) => return,
+                seeded = done(&mut seeding) => if let Err(error) = seeded {
+                    tracing::debug!(%error, "the mirror could not be seeded yet");
+                    next_seed = self.hub.now_ms() + self.settings.breaker_retry.as_millis() as u64;
                 },
-                seeded = async { match seeding.as_mut() { Some((_, seed)) => seed.await, None => pending().await } } => {
-                    seeding = None;
-                    if let Err(error) = seeded {
-                        tracing::debug!(%error, "the mirror could not be seeded yet");
-                        next_seed = self.hub.now_ms() + self.settings.breaker_retry.as_millis() as u64;
-                    }
-                },
-                compared = async { match comparing.as_mut() { Some(work) => work.await, None => pending().await } } => {
-                    comparing = None;
-                    if let Err(error) = compared {
-                        tracing::debug!(%error, "the comparison is left to the next reseed");
-                    }
+                compared = done(&mut comparing) => if let Err(error) = compared {
+                    tracing::debug!(%error, "the comparison is left to the next reseed");
                 },
                 () = self.keeper_wanted.notified() => {}
                 () = sleep(reseed_in.unwrap_or(Duration::MAX)), if reseed_in.is_some() => {}
                 () = sleep(wait), if looking.is_none() => looking = Some(Box::pin(self.look())),
-                () = async { match looking.as_mut() { Some(look) => look.await, None => pending().await } } => {
-                    looking = None;
-                    let now = self.hub.now_ms();
-                    looked = now;
-                    if self.gate.is_live() && now >= next_probe {
-                        next_probe = now + self.settings.probe_interval.as_millis() as u64;
-                        self.probe(now).await;
-                    }
-                }
+                () = done(&mut looking) => looked = self.hub.now_ms(),
+            }
+        }
+    }
+
+    /// Sends the probes for as long as the node is live.
+    async fn probe_now_and_then(&self) {
+        loop {
+            sleep(self.settings.probe_interval).await;
+            if self.gate.is_live() {
+                self.probe(self.hub.now_ms()).await;
             }
         }
     }

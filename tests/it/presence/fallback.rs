@@ -27,6 +27,7 @@ on_cluster!(
     a_mirror_that_was_emptied_is_not_believed_about_anybody,
     a_valkey_that_answers_and_writes_nothing_is_left_until_it_writes,
     while_the_store_is_away_a_mirror_that_is_not_trusted_is_kept_fresh,
+    a_valkey_that_comes_and_goes_while_the_store_is_slow_to_count_is_found_again,
     a_node_starts_without_valkey,
     a_thousand_questions_in_an_outage_are_few_questions_to_postgres,
     the_mitras_of_a_node_that_alone_lost_valkey_stay_available_for_all,
@@ -276,6 +277,29 @@ async fn a_valkey_that_answers_and_writes_nothing_is_left_until_it_writes(world:
     }
     nobody.abort();
     app.abort();
+}
+
+/// Who counts in the store holds the only turn to do so: nothing that the mirror tells may wait behind that.
+async fn a_valkey_that_comes_and_goes_while_the_store_is_slow_to_count_is_found_again(world: World) {
+    let node = world.node().await;
+    node.online_mitra().await;
+    node.mirror_traffic(Traffic::Cut);
+    node.reaches(Mode::Fallback).await;
+    node.store_traffic(Traffic::Hangs);
+    eventually("the count waits", async || {
+        let asked = tokio::time::timeout(Duration::from_millis(200), node.store().ping());
+        asked.await.is_err().then_some(())
+    })
+    .await;
+    for _ in 0..3 {
+        node.mirror_traffic(Traffic::Flows);
+        node.reaches(Mode::Rebuilding).await;
+        node.mirror_traffic(Traffic::Cut);
+        eventually("Valkey is given up", async || (node.presence().mode() != Mode::Rebuilding).then_some(())).await;
+    }
+    node.store_traffic(Traffic::Flows);
+    node.mirror_traffic(Traffic::Flows);
+    node.reaches(Mode::Live).await;
 }
 
 async fn a_mirror_that_was_emptied_is_not_believed_about_anybody(world: World) {
