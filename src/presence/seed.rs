@@ -3,6 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use serde::Serialize;
+use tokio::try_join;
 
 use super::{Presence, PresenceError};
 use crate::{
@@ -106,18 +107,15 @@ impl Presence {
         let manner = if known.epoch.is_some() { Manner::Repair } else { Manner::Rebuild };
         self.absorb(known);
         let mut seen: HashSet<MitraId> = HashSet::new();
-        let mut after = None;
-        loop {
-            let rows = self.asked_store("scan", self.store.scan(after, PAGE).await)?;
-            let Some(last) = rows.last().map(|row| row.id) else { break };
-            let full = rows.len() == PAGE as usize;
+        let page = async |after| self.asked_store("scan", self.store.scan(after, PAGE).await);
+        let mut rows = page(None).await?;
+        while let Some(last) = rows.last().map(|row| row.id) {
             seen.extend(rows.iter().map(|row| row.id));
             report.rows += rows.len() as u64;
-            report.changed += self.compare(rows, manner, ahead).await?;
-            if !full {
-                break;
-            }
-            after = Some(last);
+            // The store reads on while the mirror compares.
+            let (changed, next) = try_join!(self.compare(rows, manner, ahead), page(Some(last)))?;
+            report.changed += changed;
+            rows = next;
         }
         report.removed = self.forget_unknown(&seen).await?;
         self.close_sockets_of_nobody(&seen).await?;

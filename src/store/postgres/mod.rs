@@ -53,6 +53,9 @@ pub struct PostgresStore {
 }
 
 /// The columns of a row of the view `hadir_mitras`, `$1` being the default capacity, and the rest of the statement.
+///
+/// The view reads the clock for every row, so PostgreSQL computes it before any ORDER BY or LIMIT of ours: of a page the ids
+/// are found first, in a table.
 macro_rules! select_mitras {
     ($($rest:literal),+) => {
         concat!(
@@ -222,13 +225,19 @@ impl Store for PostgresStore {
 
     async fn scan(&self, after: Option<MitraId>, limit: u32) -> Result<Vec<MitraRow>, StoreError> {
         // The nil id is nobody's (a constraint says so): every other is greater.
-        let sql = select_mitras!("FROM hadir_mitras WHERE id > $2 ORDER BY id LIMIT $3");
+        let sql = select_mitras!(
+            "FROM hadir_mitras WHERE id = ANY (ARRAY (SELECT mitra_id FROM mitra_status WHERE mitra_id > $2 \
+             ORDER BY mitra_id LIMIT $3)) ORDER BY id"
+        );
         let after = after.map_or(Uuid::nil(), |id| id.0);
         self.rows(sqlx::query(sql).bind(self.capacity()).bind(after).bind(i64::from(limit))).await
     }
 
     async fn changed_since(&self, revision: i64, limit: u32) -> Result<Vec<MitraRow>, StoreError> {
-        let sql = select_mitras!("FROM hadir_mitras WHERE revision > $2 ORDER BY revision LIMIT $3");
+        let sql = select_mitras!(
+            "FROM hadir_mitras WHERE id = ANY (ARRAY (SELECT mitra_id FROM mitra_status WHERE revision > $2 \
+             ORDER BY revision LIMIT $3)) ORDER BY revision"
+        );
         self.rows(sqlx::query(sql).bind(self.capacity()).bind(revision).bind(i64::from(limit))).await
     }
 

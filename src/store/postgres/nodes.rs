@@ -32,9 +32,12 @@ impl PostgresStore {
         after: Option<MitraId>,
         limit: u32,
     ) -> Result<Vec<Heard>, StoreError> {
-        let sql = "SELECT id, online_epoch, greatest(age_ms, 0) AS age_ms FROM hadir_mitras \
-                   WHERE is_online AND is_active AND id > $1 \
-                   AND last_heartbeat_at > now() - $2 * interval '1 millisecond' ORDER BY id LIMIT $3";
+        // Each table from the cursor on, so that a page costs a page.
+        let sql = "SELECT m.id, s.online_epoch, \
+                   (extract(epoch FROM clock_timestamp() - h.last_heartbeat_at) * 1000)::bigint AS age_ms \
+                   FROM mitras m JOIN mitra_status s ON s.mitra_id = m.id JOIN mitra_heartbeats h ON h.mitra_id = m.id \
+                   WHERE s.is_online AND m.is_active AND m.id > $1 AND s.mitra_id > $1 AND h.mitra_id > $1 \
+                   AND h.last_heartbeat_at > now() - $2 * interval '1 millisecond' ORDER BY m.id LIMIT $3";
         let query = sqlx::query(sql)
             .bind(after.map_or(Uuid::nil(), |id| id.0))
             .bind(milliseconds(within))

@@ -24,20 +24,25 @@ impl PostgresStore {
         macro_rules! page_where {
             ($state:literal) => {
                 select_mitras!(
-                    "FROM hadir_mitras WHERE id > $2 AND ",
+                    "FROM hadir_mitras WHERE id = ANY (ARRAY (SELECT m.id FROM mitras m \
+                     JOIN mitra_status s ON s.mitra_id = m.id WHERE m.id > $2 AND s.mitra_id > $2 AND ",
                     $state,
-                    " AND ($3 = '' OR starts_with(id::text, lower($3)) OR strpos(lower(display_name), lower($3)) > 0) \
-                     ORDER BY id LIMIT $4"
+                    " AND ($3 = '' OR starts_with(m.id::text, lower($3)) \
+                     OR strpos(lower(m.display_name), lower($3)) > 0) ORDER BY m.id LIMIT $4)) ORDER BY id"
                 )
             };
         }
         let sql = match query.state {
             DurableState::Any => page_where!("true"),
-            DurableState::Online => page_where!("is_online"),
-            DurableState::OnlineWithRoom => page_where!("is_online AND active_sessions < coalesce(max_sessions, $1)"),
-            DurableState::OnlineFull => page_where!("is_online AND active_sessions >= coalesce(max_sessions, $1)"),
-            DurableState::Offline => page_where!("NOT is_online AND is_active"),
-            DurableState::Deactivated => page_where!("NOT is_active"),
+            DurableState::Online => page_where!("s.is_online"),
+            DurableState::OnlineWithRoom => {
+                page_where!("s.is_online AND s.active_sessions < coalesce(m.max_sessions, $1)")
+            }
+            DurableState::OnlineFull => {
+                page_where!("s.is_online AND s.active_sessions >= coalesce(m.max_sessions, $1)")
+            }
+            DurableState::Offline => page_where!("NOT s.is_online AND m.is_active"),
+            DurableState::Deactivated => page_where!("NOT m.is_active"),
         };
         let prepared = sqlx::query(sql)
             .bind(self.capacity())
