@@ -27,6 +27,8 @@ const TICK: Duration = Duration::from_millis(500);
 const STORE_TICK: Duration = Duration::from_secs(1);
 /// Probes in a row that may be lost before the listening connection is replaced.
 const MISSED_PROBES: u64 = 2;
+/// During a seed, the rest after a look is so many times as long as the look.
+const REST: u32 = 3;
 /// For so long the first seed waits for the store's bell to be heard.
 const LISTEN_FIRST: Duration = Duration::from_secs(1);
 /// Pause before the next look when the last one failed: the breaker is to open within a second.
@@ -89,6 +91,7 @@ impl Presence {
         // Listen, then seed: what is committed meanwhile is heard.
         let _heard = timeout(LISTEN_FIRST, self.listening.notified()).await;
         let (mut next_seed, mut looked) = (0, self.hub.now_ms());
+        let (mut look_began, mut look_took) = (looked, Duration::ZERO);
         loop {
             let spell = self.gate.rebuilding();
             if seeding.is_none() || seeding_in != spell {
@@ -104,7 +107,7 @@ impl Presence {
                 comparing = Some(Box::pin(async { self.reseed().await.map(|_| ()) }));
             }
             // Counted from the last look: a steady stream of events must not put it off.
-            let wait = self.until_next_look(self.hub.now_ms().saturating_sub(looked));
+            let wait = self.until_next_look(self.hub.now_ms().saturating_sub(looked), look_took);
             select! {
                 seeded = done(&mut seeding) => if let Err(error) = seeded {
                     tracing::debug!(%error, "the mirror could not be seeded yet");
@@ -115,8 +118,14 @@ impl Presence {
                 },
                 () = self.keeper_wanted.notified() => {}
                 () = sleep(reseed_in.unwrap_or(Duration::MAX)), if reseed_in.is_some() => {}
-                () = sleep(wait), if looking.is_none() => looking = Some(Box::pin(self.look())),
-                () = done(&mut looking) => looked = self.hub.now_ms(),
+                () = sleep(wait), if looking.is_none() => {
+                    look_began = self.hub.now_ms();
+                    looking = Some(Box::pin(self.look()));
+                }
+                () = done(&mut looking) => {
+                    looked = self.hub.now_ms();
+                    look_took = Duration::from_millis(looked - look_began);
+                }
             }
         }
     }
@@ -147,8 +156,8 @@ impl Presence {
         let _counted = self.asked_mirror("tell", self.mirror.tell(&probe).await);
     }
 
-    /// `since_ms`: how long ago the last look was.
-    fn until_next_look(&self, since_ms: u64) -> Duration {
+    /// `since_ms`: how long ago the last look ended; `took`: how long it took.
+    fn until_next_look(&self, since_ms: u64, took: Duration) -> Duration {
         let left = |pace: Duration| pace.saturating_sub(Duration::from_millis(since_ms));
         match self.mode() {
             Mode::Live | Mode::Rebuilding if self.gate.is_doubtful() => left(DOUBT),
@@ -156,7 +165,8 @@ impl Presence {
                 let due = self.tick_due_ms.load(Relaxed).saturating_sub(self.hub.now_ms());
                 left(TICK).min(Duration::from_millis(due))
             }
-            Mode::Rebuilding => left(TICK),
+            // The seed reads from the same store: a count of a large one is given a share of it, and no more.
+            Mode::Rebuilding => left(TICK.max(took * REST)),
             Mode::Fallback | Mode::Stale => {
                 let due = self.tick_due_ms.load(Relaxed).saturating_sub(self.hub.now_ms());
                 left(STORE_TICK.min(self.settings.breaker_retry)).min(Duration::from_millis(due))

@@ -2,8 +2,11 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use futures_util::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
 use serde::Serialize;
-use tokio::try_join;
 
 use super::{Presence, PresenceError};
 use crate::{
@@ -14,6 +17,8 @@ use crate::{
 
 /// Rows in one page of the store and one call of the mirror.
 const PAGE: u32 = 1_000;
+/// Pages on their way at once: the mirror compares one while the next is read and written out.
+const PAGES_AT_ONCE: usize = 2;
 
 /// What a reseed found and did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -36,6 +41,15 @@ enum Manner {
     /// It was emptied or replaced. The store hears of a heartbeat up to one cadence late, so each mitra is given that much,
     /// once. Nothing is announced: every node rebuilds, and reads the rows itself.
     Rebuild,
+}
+
+/// One page, compared.
+struct Compared {
+    seen: Vec<MitraId>,
+    /// How many had to be repaired.
+    changed: u64,
+    /// Of whom the mirror knows something newer than the store.
+    ahead: Vec<MitraId>,
 }
 
 /// A comparison that was asked for and has not begun. One that begins for another reason grants it too.
@@ -103,33 +117,43 @@ impl Presence {
     /// One comparison; the mitras of whom the mirror knows something newer than the store are put into `ahead`.
     async fn compare_all(&self, ahead: &mut HashSet<MitraId>) -> Result<ReseedReport, PresenceError> {
         let mut report = ReseedReport::default();
-        let known = self.asked_mirror("tick", self.mirror.tick().await).map_err(lost)?;
-        let manner = if known.epoch.is_some() { Manner::Repair } else { Manner::Rebuild };
-        self.absorb(known);
-        let mut seen: HashSet<MitraId> = HashSet::new();
-        let page = async |after| self.asked_store("scan", self.store.scan(after, PAGE).await);
-        let mut rows = page(None).await?;
-        while let Some(last) = rows.last().map(|row| row.id) {
-            seen.extend(rows.iter().map(|row| row.id));
-            report.rows += rows.len() as u64;
-            // The store reads on while the mirror compares.
-            let (changed, next) = try_join!(self.compare(rows, manner, ahead), page(Some(last)))?;
-            report.changed += changed;
-            rows = next;
+        let began = self.asked_mirror("tick", self.mirror.tick().await).map_err(lost)?;
+        let manner = if began.epoch.is_some() { Manner::Repair } else { Manner::Rebuild };
+        self.absorb(began);
+        // Whoever is known before the store is read and then not found there is nobody, and a mirror that was emptied knows
+        // nobody: it is not walked when it is full again.
+        let mut nobody = self.known_to_the_mirror().await?;
+        let mut seated: HashSet<MitraId> = self.hub.seats().iter().map(|seat| seat.id()).collect();
+        let mut pages = self.pages().map_ok(|rows| self.compare(rows, manner)).try_buffer_unordered(PAGES_AT_ONCE);
+        while let Some(page) = pages.try_next().await? {
+            report.rows += page.seen.len() as u64;
+            report.changed += page.changed;
+            ahead.extend(page.ahead);
+            for id in &page.seen {
+                nobody.remove(id);
+                seated.remove(id);
+            }
         }
-        report.removed = self.forget_unknown(&seen).await?;
-        self.close_sockets_of_nobody(&seen).await?;
+        report.removed = self.forget(&Vec::from_iter(nobody)).await?;
+        self.close_sockets_of_nobody(&Vec::from_iter(seated)).await?;
         Ok(report)
     }
 
+    /// The whole store, read on as pages are taken.
+    fn pages(&self) -> BoxStream<'_, Result<Vec<MitraRow>, PresenceError>> {
+        let next = move |after| async move {
+            let rows = self.asked_store("scan", self.store.scan(after, PAGE).await)?;
+            Ok(rows.last().map(|row| Some(row.id)).map(|last| (rows, last)))
+        };
+        stream::try_unfold(None, next).boxed()
+    }
+
     /// Sockets here of mitras who are gone: whoever forgot them first may be another node.
-    async fn close_sockets_of_nobody(&self, seen: &HashSet<MitraId>) -> Result<(), PresenceError> {
-        let strangers: Vec<MitraId> =
-            self.hub.seats().iter().map(|seat| seat.id()).filter(|id| !seen.contains(id)).collect();
-        for strangers in strangers.chunks(PAGE as usize) {
-            let rows = self.asked_store("mitras", self.store.mitras(strangers).await)?;
+    async fn close_sockets_of_nobody(&self, unseen: &[MitraId]) -> Result<(), PresenceError> {
+        for some in unseen.chunks(PAGE as usize) {
+            let rows = self.asked_store("mitras", self.store.mitras(some).await)?;
             let created: HashSet<MitraId> = rows.iter().map(|row| row.id).collect();
-            for id in strangers.iter().filter(|id| !created.contains(id)) {
+            for id in some.iter().filter(|id| !created.contains(id)) {
                 self.hub.disconnect((*id).into(), &Close::UNKNOWN_MITRA);
             }
         }
@@ -149,61 +173,58 @@ impl Presence {
         Ok(entries.iter().flatten().any(|entry| rows.iter().any(|row| row.id == entry.id && row.fence < entry.fence)))
     }
 
-    async fn compare(
-        &self,
-        rows: Vec<MitraRow>,
-        manner: Manner,
-        ahead: &mut HashSet<MitraId>,
-    ) -> Result<u64, PresenceError> {
+    async fn compare(&self, rows: Vec<MitraRow>, manner: Manner) -> Result<Compared, PresenceError> {
         let (grace, announce) = match manner {
             Manner::Repair => (Duration::ZERO, Some(StatusReason::External)),
             Manner::Rebuild => (self.settings.heartbeat_mirror_interval, None),
         };
         // What was missed while messages could not be heard reaches the sockets here from the truth itself.
         rows.iter().for_each(|row| self.hub.apply_status(&StatusChange::of(row, StatusReason::External)));
+        let seen: Vec<MitraId> = rows.iter().map(|row| row.id).collect();
         let writes: Vec<Write> = rows
             .into_iter()
             .map(|row| Write { heartbeat_age: row.heartbeat_age.map(|age| age.saturating_sub(grace)), row, announce })
             .collect();
         let report = self.asked_mirror("apply", self.mirror.apply(&writes).await).map_err(lost)?;
-        let changed = report.outcomes.iter().filter(|outcome| **outcome == Applied::Changed).count();
-        let outcomes = writes.iter().zip(&report.outcomes);
-        ahead.extend(
-            outcomes.filter(|(_, outcome)| matches!(outcome, Applied::Older { .. })).map(|(write, _)| write.row.id),
-        );
         self.absorb(report.pulse);
-        Ok(changed as u64)
+        let ids_of = |wanted: fn(&Applied) -> bool| {
+            seen.iter().zip(&report.outcomes).filter(move |(_, outcome)| wanted(outcome)).map(|(id, _)| *id)
+        };
+        let changed = ids_of(|outcome| matches!(outcome, Applied::Changed)).count() as u64;
+        let ahead = ids_of(|outcome| matches!(outcome, Applied::Older { .. })).collect();
+        Ok(Compared { seen, changed, ahead })
     }
 
-    async fn forget_unknown(&self, seen: &HashSet<MitraId>) -> Result<u64, PresenceError> {
-        let (mut removed, mut cursor) = (0, 0);
+    async fn known_to_the_mirror(&self) -> Result<HashSet<MitraId>, PresenceError> {
+        let (mut known, mut cursor) = (HashSet::new(), 0);
         loop {
-            let (next, known) = self.asked_mirror("known", self.mirror.known(cursor).await).map_err(lost)?;
-            let strangers: Vec<MitraId> = known.into_iter().filter(|id| !seen.contains(id)).collect();
-            for strangers in strangers.chunks(PAGE as usize) {
-                removed += self.forget(strangers).await?;
-            }
+            let (next, ids) = self.asked_mirror("known", self.mirror.known(cursor).await).map_err(lost)?;
+            known.extend(ids);
             if next == 0 {
-                return Ok(removed);
+                return Ok(known);
             }
             cursor = next;
         }
     }
 
+    /// Removes those of them from the mirror who are not in the store. Returns how many it knew.
     pub(super) async fn forget(&self, strangers: &[MitraId]) -> Result<u64, PresenceError> {
-        // What the mirror knows is read before the store is asked: whatever appears in between has a newer fence.
-        let entries = self.asked_mirror("entries", self.mirror.entries(strangers).await).map_err(lost)?.of_each;
-        let created = self.asked_store("mitras", self.store.mitras(strangers).await)?;
-        let gone: Vec<(MitraId, Fence)> = entries
-            .into_iter()
-            .flatten()
-            .filter(|entry| created.iter().all(|row| row.id != entry.id))
-            .map(|entry| (entry.id, entry.fence))
-            .collect();
-        if gone.is_empty() {
-            return Ok(0);
+        let mut removed = 0;
+        for some in strangers.chunks(PAGE as usize) {
+            // What the mirror knows is read before the store is asked: whatever appears in between has a newer fence.
+            let entries = self.asked_mirror("entries", self.mirror.entries(some).await).map_err(lost)?.of_each;
+            let created = self.asked_store("mitras", self.store.mitras(some).await)?;
+            let gone: Vec<(MitraId, Fence)> = entries
+                .into_iter()
+                .flatten()
+                .filter(|entry| created.iter().all(|row| row.id != entry.id))
+                .map(|entry| (entry.id, entry.fence))
+                .collect();
+            if !gone.is_empty() {
+                removed += self.asked_mirror("forget", self.mirror.forget(&gone).await).map_err(lost)?;
+            }
         }
-        self.asked_mirror("forget", self.mirror.forget(&gone).await).map_err(lost)
+        Ok(removed)
     }
 }
 

@@ -98,12 +98,18 @@ for row = 1, rows do
 
     if changed then
       add('HSET', K_MITRAS, id, new_record)
-      add(online and 'SADD' or 'SREM', K_ONLINE, id)
-      add(active and 'SREM' or 'SADD', K_DEACTIVATED, id)
-      if capacity then
-        add('MSET', '', capacity_key, capacity)
-      else
-        add('DEL', '', capacity_key)
+      if (was_online[row] == 1) ~= online then
+        add(online and 'SADD' or 'SREM', K_ONLINE, id)
+      end
+      if (was_deactivated[row] == 1) == active then
+        add(active and 'SREM' or 'SADD', K_DEACTIVATED, id)
+      end
+      if capacity ~= had_capacity then
+        if capacity then
+          add('MSET', '', capacity_key, capacity)
+        else
+          add('DEL', '', capacity_key)
+        end
       end
       if known_state == 'c' then
         add('ZREM', K_CLAIMED, id)
