@@ -139,7 +139,7 @@ pub async fn watchers(bench: &Bench) -> Result<Vec<Line>> {
     fleet.tell(&Order::HangUp).await?;
     server.stop().await?;
     let per_socket = |process: usize| (full[process] - empty[process]) / sockets as f64;
-    let what = format!("CPU per idle watcher socket, a ping each {every} s, and a frame each 30 s");
+    let what = format!("CPU per idle watcher socket, a ping each {every} s, and the newest frame with it");
     Ok(vec![
         Line::alone("watchers", what, "µs/s", per_socket(0))
             .beside("bare socket, the same pings, no frames", per_socket(1))

@@ -185,7 +185,7 @@ impl Session {
             let text = "the token expires soon: send `refresh` with a new one";
             Box::pin(self.send_error(None, ErrorCode::TokenExpiring, text)).await?;
         }
-        let ping = now + self.early_ms() >= heard.max(self.pinged_ms) + self.interval_ms();
+        let ping = self.should_ping();
         if ping {
             self.pinged_ms = now;
         }
@@ -197,12 +197,19 @@ impl Session {
         }
     }
 
-    /// Whether nothing was sent for so long that a watcher should hear that we live. Asking begins the time anew.
-    pub(super) fn fell_silent(&mut self) -> bool {
-        let now = self.now_ms;
-        let silent = self.silence.is_some_and(|silence| now >= self.sent_ms + silence.as_millis() as u64);
+    fn should_ping(&self) -> bool {
+        let last = self.registration.heard_ms().max(self.pinged_ms);
+        self.now_ms + self.early_ms() >= last + self.interval_ms()
+    }
+
+    /// Whether nothing was sent for so long that a watcher should hear that we live, or will be before the ping after one
+    /// that goes out now: one waking and one packet for both, also of the phone's radio. Asking begins the time anew.
+    pub(super) fn falls_silent(&mut self) -> bool {
+        let Some(silence) = self.silence else { return false };
+        let next = if self.should_ping() { self.interval_ms() + self.late_ms() } else { 0 };
+        let silent = self.now_ms + next >= self.sent_ms + silence.as_millis() as u64;
         if silent {
-            self.sent_ms = now;
+            self.sent_ms = self.now_ms;
         }
         silent
     }

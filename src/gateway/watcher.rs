@@ -63,7 +63,7 @@ async fn watch<N: News>(
         session.orders().await?;
         if session.is_due() {
             // The same snapshot, newly confirmed: a browser sees no pings.
-            let again = session.fell_silent().then(|| news.borrow().as_ref().map(|newest| newest.frame())).flatten();
+            let again = session.falls_silent().then(|| news.borrow().as_ref().map(|newest| newest.frame())).flatten();
             session.on_moment(again).await?;
         }
         session.set_alarm();

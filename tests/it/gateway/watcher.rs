@@ -2,16 +2,20 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::StreamExt;
 use hadir::domain::{Actor, Role};
 use serde_json::{Value, json};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{Client, World, on_both, on_cluster};
+use crate::support::{Client, PATIENCE, World, on_both, on_cluster};
 
 on_both!(
     a_late_joiner_needs_one_frame,
     a_change_reaches_watchers_in_order_of_version,
     a_customers_frame_holds_nothing_but_what_is_promised,
     an_idle_watcher_hears_within_max_silence,
+    a_ping_to_an_idle_watcher_brings_the_frame_that_would_be_due_before_the_next,
     a_dashboard_gets_its_frame_then_the_history_then_changes,
     a_slow_watcher_gets_only_the_newest,
     all_watchers_of_a_change_are_sent_the_same_bytes,
@@ -21,6 +25,11 @@ on_cluster!(a_change_on_one_node_is_a_frame_on_the_other);
 
 fn fields(frame: &Value) -> BTreeSet<&str> {
     frame.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+async fn next_message(client: &mut Client) -> Message {
+    let message = timeout(PATIENCE, client.ws.next()).await.expect("in time");
+    message.expect("the socket lives").expect("a message")
 }
 
 async fn a_late_joiner_needs_one_frame(world: World) {
@@ -82,6 +91,18 @@ async fn an_idle_watcher_hears_within_max_silence(world: World) {
     for _ in 0..3 {
         let again = watcher.frame("availability").await;
         assert_eq!((&again["epoch"], &again["version"]), (&first["epoch"], &first["version"]));
+    }
+}
+
+/// The frame would be due at 0.8 s, between two pings at about 0.5 and 1 s: it goes with the first of them.
+async fn a_ping_to_an_idle_watcher_brings_the_frame_that_would_be_due_before_the_next(world: World) {
+    let node = world.node_with(&[("HEARTBEAT_INTERVAL_SECONDS", "0.5"), ("HADIR_MAX_SILENCE_MS", "1000")]).await;
+    let mut watcher = node.dial_customer().await;
+    watcher.frame("availability").await;
+    for _ in 0..3 {
+        assert!(matches!(next_message(&mut watcher).await, Message::Ping(_)));
+        let Message::Text(frame) = next_message(&mut watcher).await else { panic!("a frame beside the ping") };
+        assert!(frame.contains(r#""type":"availability""#), "{frame}");
     }
 }
 
