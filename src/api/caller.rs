@@ -1,20 +1,58 @@
-//! Who calls: the bearer token of a request, and what its role may.
+//! Who calls: the bearer token of a request, and what its role may. A handler names the roles it is for among its arguments, before
+//! anything else of the request is read: whoever may not call learns nothing about what the call would take.
+
+use std::{marker::PhantomData, ops::Deref};
 
 use axum::extract::FromRequestParts;
+use chrono::{DateTime, Utc};
 use http::request::Parts;
 
 use super::{Api, ApiError};
 use crate::{
     auth::{Presented, Principal, presented, query_carries_token},
-    domain::{Actor, MitraId, Role},
+    domain::{Actor, MitraId, Role, SubjectId},
     hub::Holder,
     protocol::{ErrorCode, Problem},
 };
 
-/// Whoever sent a good token.
-pub struct Caller(pub Principal);
+/// Whom a call is for.
+pub trait Allowed {
+    const ROLES: &'static [Role];
+}
 
-impl FromRequestParts<Api> for Caller {
+macro_rules! allowed {
+    ($($(#[$doc:meta])* $name:ident: $($role:ident),+;)+) => {
+        $(
+            $(#[$doc])*
+            pub struct $name;
+
+            impl Allowed for $name {
+                const ROLES: &'static [Role] = &[$(Role::$role),+];
+            }
+        )+
+    };
+}
+
+allowed! {
+    /// The backend that pairs.
+    Backend: Service;
+    /// Who may look at everything.
+    Readers: Service, Dashboard;
+    /// Who may intervene.
+    Operators: Service, Dashboard;
+    /// Who may watch availability.
+    Watchers: Customer, Service, Dashboard;
+    /// Apps of mitras.
+    Mitras: Mitra;
+}
+
+/// Whoever sent a good token of an allowed role. The token is all that is asked.
+pub struct Caller<A> {
+    principal: Principal,
+    allowed: PhantomData<fn() -> A>,
+}
+
+impl<A: Allowed> FromRequestParts<Api> for Caller<A> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
@@ -24,40 +62,31 @@ impl FromRequestParts<Api> for Caller {
         }
         let Presented::Header(token) = presented(&parts.headers) else { return Err(Problem::unauthorized().into()) };
         let principal = api.verifier.verify(token).map_err(|_| Problem::unauthorized())?;
-        Ok(Self(principal))
+        if !principal.is_one_of(A::ROLES) {
+            return Err(Problem::new(ErrorCode::Forbidden, "this token's role may not do this").into());
+        }
+        Ok(Self { principal, allowed: PhantomData })
     }
 }
 
-impl Caller {
-    /// One of these roles, or refused.
-    pub fn must_be(&self, roles: &[Role]) -> Result<(), ApiError> {
-        if self.0.is_one_of(roles) {
-            Ok(())
-        } else {
-            Err(Problem::new(ErrorCode::Forbidden, "this token's role may not do this").into())
-        }
+impl<A> Caller<A> {
+    pub fn subject(&self) -> SubjectId {
+        self.principal.subject
     }
 
-    /// One of these roles, standing on a sign-in that still holds.
-    pub async fn signed_in(&self, api: &Api, roles: &[Role]) -> Result<(), ApiError> {
-        self.must_be(roles)?;
-        Ok(api.presence.admit(self.holder()).await?)
-    }
-
-    /// A mitra; whether it may come in is asked separately, for a heartbeat asks nobody.
-    pub fn mitra(&self) -> Result<MitraId, ApiError> {
-        self.must_be(&[Role::Mitra])?;
-        Ok(MitraId(self.0.subject.0))
+    /// When the token ends.
+    pub fn expires_at(&self) -> DateTime<Utc> {
+        self.principal.expires_at
     }
 
     /// The holder that the hub and presence know.
     pub fn holder(&self) -> Holder {
-        Holder { subject: self.0.subject, role: self.0.role, session: self.0.session_id }
+        Holder { subject: self.principal.subject, role: self.principal.role, session: self.principal.session_id }
     }
 
     /// How this caller is recorded.
     pub fn actor(&self) -> Actor {
-        match self.0.role {
+        match self.principal.role {
             Role::Mitra => Actor::Mitra,
             Role::Dashboard => Actor::Dashboard,
             Role::Service | Role::Customer => Actor::Service,
@@ -65,7 +94,43 @@ impl Caller {
     }
 }
 
-/// Roles that may look.
-pub const READERS: [Role; 2] = [Role::Service, Role::Dashboard];
-/// Roles that may watch availability.
-pub const WATCHERS: [Role; 3] = [Role::Customer, Role::Service, Role::Dashboard];
+impl Caller<Mitras> {
+    /// The mitra who calls.
+    pub fn mitra(&self) -> MitraId {
+        MitraId(self.principal.subject.0)
+    }
+}
+
+/// A caller who stands on a sign-in that still holds.
+pub struct SignedIn<A>(Caller<A>);
+
+impl<A: Allowed> FromRequestParts<Api> for SignedIn<A> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, api).await?;
+        api.presence.admit(caller.holder()).await?;
+        Ok(Self(caller))
+    }
+}
+
+impl<A> Deref for SignedIn<A> {
+    type Target = Caller<A>;
+
+    fn deref(&self) -> &Caller<A> {
+        &self.0
+    }
+}
+
+/// A mitra who calls about itself and may come in: it exists, is active, and its sign-in holds.
+pub struct Admitted(pub MitraId);
+
+impl FromRequestParts<Api> for Admitted {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let caller = Caller::<Mitras>::from_request_parts(parts, api).await?;
+        api.presence.admit_mitra(caller.holder()).await.map_err(ApiError::of_own)?;
+        Ok(Self(caller.mitra()))
+    }
+}

@@ -8,10 +8,10 @@ use uuid::Uuid;
 use super::{
     Api, ApiError,
     answer::{InPath, InQuery, Strict},
-    caller::{Caller, READERS},
+    caller::{Backend, Operators, Readers, SignedIn},
 };
 use crate::{
-    domain::{Cause, MitraId, Role, Source},
+    domain::{Cause, MitraId, Source},
     presence::{Explanation, ListFilter, MitraView},
     protocol::{StatusBody, timestamp},
 };
@@ -83,10 +83,9 @@ impl From<&MitraView> for Facts {
 
 pub async fn list(
     State(api): State<Api>,
-    caller: Caller,
+    _: SignedIn<Readers>,
     InQuery(query): InQuery<ListQuery>,
 ) -> Result<Json<Page>, ApiError> {
-    caller.signed_in(&api, &READERS).await?;
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(ApiError::bad_request(format!("`limit` is from 1 to {MAX_LIMIT}")));
@@ -119,10 +118,9 @@ fn read_cursor(cursor: &str) -> Result<MitraId, ApiError> {
 
 pub async fn explain(
     State(api): State<Api>,
-    caller: Caller,
+    _: SignedIn<Readers>,
     InPath(id): InPath<Uuid>,
 ) -> Result<Json<Explanation>, ApiError> {
-    caller.signed_in(&api, &READERS).await?;
     Ok(Json(api.presence.explain(MitraId(id)).await?))
 }
 
@@ -135,11 +133,10 @@ pub struct Put {
 
 pub async fn put(
     State(api): State<Api>,
-    caller: Caller,
+    caller: SignedIn<Backend>,
     InPath(id): InPath<Uuid>,
     Strict(body): Strict<Put>,
 ) -> Result<Json<Mitra>, ApiError> {
-    caller.signed_in(&api, &[Role::Service]).await?;
     let name = body.display_name.trim();
     if name.is_empty() || name.chars().count() > MAX_TEXT {
         return Err(ApiError::bad_request(format!("`display_name` has 1 to {MAX_TEXT} characters")));
@@ -160,11 +157,10 @@ pub struct SetActive {
 
 pub async fn set_active(
     State(api): State<Api>,
-    caller: Caller,
+    caller: SignedIn<Operators>,
     InPath(id): InPath<Uuid>,
     Strict(body): Strict<SetActive>,
 ) -> Result<Json<StatusBody>, ApiError> {
-    caller.signed_in(&api, &[Role::Service, Role::Dashboard]).await?;
     let reason = body.reason.unwrap_or_else(|| "command".to_owned());
     if reason.chars().count() > MAX_TEXT {
         return Err(ApiError::bad_request(format!("`reason` has at most {MAX_TEXT} characters")));

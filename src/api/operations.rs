@@ -15,10 +15,10 @@ use uuid::Uuid;
 use super::{
     Api, ApiError,
     answer::{InPath, Strict},
-    caller::{Caller, READERS},
+    caller::{Backend, Operators, Readers, SignedIn},
 };
 use crate::{
-    domain::{Role, SubjectId},
+    domain::SubjectId,
     presence::ReseedReport,
     protocol::{DashboardNode, ErrorCode, Problem},
     telemetry::Metrics,
@@ -26,16 +26,13 @@ use crate::{
 
 const MAX_PAUSE_SECONDS: f64 = 86_400.0;
 const MAX_TEXT: usize = 100;
-const OPERATORS: [Role; 2] = [Role::Service, Role::Dashboard];
 
-pub async fn counts(State(api): State<Api>, caller: Caller) -> Result<Response, ApiError> {
-    caller.signed_in(&api, &READERS).await?;
+pub async fn counts(State(api): State<Api>, _: SignedIn<Readers>) -> Result<Response, ApiError> {
     let overview = api.presence.overview().await?;
     Ok(Json(overview.body()).into_response())
 }
 
-pub async fn nodes(State(api): State<Api>, caller: Caller) -> Result<Response, ApiError> {
-    caller.signed_in(&api, &READERS).await?;
+pub async fn nodes(State(api): State<Api>, _: SignedIn<Readers>) -> Result<Response, ApiError> {
     let nodes = api.presence.nodes().await;
     let nodes: Vec<DashboardNode<'_>> = nodes.iter().map(Into::into).collect();
     Ok(Json(json!({ "nodes": nodes })).into_response())
@@ -50,10 +47,9 @@ pub struct Disconnect {
 
 pub async fn disconnect(
     State(api): State<Api>,
-    caller: Caller,
+    _: SignedIn<Operators>,
     Strict(body): Strict<Disconnect>,
 ) -> Result<Json<Value>, ApiError> {
-    caller.signed_in(&api, &OPERATORS).await?;
     let reason = body.reason.unwrap_or_default();
     if reason.chars().count() > MAX_TEXT {
         return Err(ApiError::bad_request(format!("`reason` has at most {MAX_TEXT} characters")));
@@ -62,8 +58,7 @@ pub async fn disconnect(
     Ok(Json(json!({ "closed": closed })))
 }
 
-pub async fn reseed(State(api): State<Api>, caller: Caller) -> Result<Json<ReseedReport>, ApiError> {
-    caller.signed_in(&api, &[Role::Service]).await?;
+pub async fn reseed(State(api): State<Api>, _: SignedIn<Backend>) -> Result<Json<ReseedReport>, ApiError> {
     Ok(Json(api.presence.reseed().await?))
 }
 
@@ -72,8 +67,11 @@ struct AllSweeps<S> {
     sweeps: S,
 }
 
-pub async fn sweeps(State(api): State<Api>, caller: Caller) -> Result<Response, ApiError> {
-    caller.signed_in(&api, &READERS).await?;
+pub async fn sweeps(State(api): State<Api>, _: SignedIn<Readers>) -> Result<Response, ApiError> {
+    all_sweeps(&api).await
+}
+
+async fn all_sweeps(api: &Api) -> Result<Response, ApiError> {
     Ok(Json(AllSweeps { sweeps: api.sweeps.status().await }).into_response())
 }
 
@@ -85,27 +83,25 @@ pub struct Pause {
 
 pub async fn pause(
     State(api): State<Api>,
-    caller: Caller,
+    caller: SignedIn<Operators>,
     InPath(name): InPath<String>,
     Strict(body): Strict<Pause>,
 ) -> Result<Response, ApiError> {
-    caller.signed_in(&api, &OPERATORS).await?;
     if !(0.0..=MAX_PAUSE_SECONDS).contains(&body.seconds) || body.seconds == 0.0 {
         return Err(ApiError::bad_request(format!("`seconds` is more than 0 and at most {MAX_PAUSE_SECONDS}")));
     }
     rest(&api, &name, Duration::from_secs_f64(body.seconds)).await?;
-    tracing::info!(sweep = name, seconds = body.seconds, by = ?caller.0.subject, "a sweep was paused");
-    sweeps(State(api), caller).await
+    tracing::info!(sweep = name, seconds = body.seconds, by = ?caller.subject(), "a sweep was paused");
+    all_sweeps(&api).await
 }
 
 pub async fn resume(
     State(api): State<Api>,
-    caller: Caller,
+    _: SignedIn<Operators>,
     InPath(name): InPath<String>,
 ) -> Result<Response, ApiError> {
-    caller.signed_in(&api, &OPERATORS).await?;
     rest(&api, &name, Duration::ZERO).await?;
-    sweeps(State(api), caller).await
+    all_sweeps(&api).await
 }
 
 async fn rest(api: &Api, name: &str, rest: Duration) -> Result<(), ApiError> {

@@ -2,7 +2,10 @@
 
 use axum::{Json, extract::State};
 
-use super::{Api, ApiError, caller::Caller};
+use super::{
+    Api, ApiError,
+    caller::{Admitted, Caller, Mitras},
+};
 use crate::{domain::Actor, presence::MitraView, protocol::StatusBody};
 
 type Answer = Result<Json<StatusBody>, ApiError>;
@@ -11,29 +14,22 @@ fn body(view: &MitraView) -> Json<StatusBody> {
     Json(view.status_body())
 }
 
-pub async fn get(State(api): State<Api>, caller: Caller) -> Answer {
-    let id = caller.mitra()?;
-    api.presence.admit_mitra(caller.holder()).await.map_err(ApiError::of_own)?;
+pub async fn get(State(api): State<Api>, Admitted(id): Admitted) -> Answer {
     Ok(body(&api.presence.status(id).await.map_err(ApiError::of_own)?))
 }
 
-pub async fn online(State(api): State<Api>, caller: Caller) -> Answer {
-    let id = caller.mitra()?;
-    api.presence.admit_mitra(caller.holder()).await.map_err(ApiError::of_own)?;
+pub async fn online(State(api): State<Api>, Admitted(id): Admitted) -> Answer {
     let change = api.presence.go_online(id, Actor::Mitra).await.map_err(ApiError::of_own)?;
     // Going online is a heartbeat.
     Ok(Json(StatusBody::new(&change, true)))
 }
 
-pub async fn offline(State(api): State<Api>, caller: Caller) -> Answer {
-    let id = caller.mitra()?;
-    api.presence.admit_mitra(caller.holder()).await.map_err(ApiError::of_own)?;
+pub async fn offline(State(api): State<Api>, Admitted(id): Admitted) -> Answer {
     let change = api.presence.go_offline(id, Actor::Mitra).await.map_err(ApiError::of_own)?;
     Ok(Json(StatusBody::new(&change, false)))
 }
 
 /// The token's life bounds a revoked sign-in here: a heartbeat asks no database.
-pub async fn heartbeat(State(api): State<Api>, caller: Caller) -> Answer {
-    let id = caller.mitra()?;
-    Ok(body(&api.presence.heartbeat(id).await.map_err(ApiError::of_own)?))
+pub async fn heartbeat(State(api): State<Api>, caller: Caller<Mitras>) -> Answer {
+    Ok(body(&api.presence.heartbeat(caller.mitra()).await.map_err(ApiError::of_own)?))
 }

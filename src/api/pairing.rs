@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{
     Api, ApiError,
     answer::{InPath, InQuery},
-    caller::{Caller, READERS},
+    caller::{Readers, SignedIn},
     mitras::Facts,
 };
 use crate::{
@@ -43,10 +43,9 @@ struct AvailableMitra {
 
 pub async fn available(
     State(api): State<Api>,
-    caller: Caller,
+    _: SignedIn<Readers>,
     InQuery(query): InQuery<AvailableQuery>,
 ) -> Result<Json<Available>, ApiError> {
-    caller.signed_in(&api, &READERS).await?;
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(ApiError::bad_request(format!("`limit` is from 1 to {MAX_LIMIT}")));
@@ -83,10 +82,9 @@ pub struct Reachable {
 
 pub async fn reachable(
     State(api): State<Api>,
-    caller: Caller,
+    _: SignedIn<Readers>,
     InPath(id): InPath<Uuid>,
 ) -> Result<Json<Reachable>, ApiError> {
-    caller.signed_in(&api, &READERS).await?;
     let answer = api.presence.reachable(MitraId(id)).await?;
     Ok(Json(Reachable {
         facts: Facts::from(&answer.value),

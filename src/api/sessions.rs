@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::{
     Api, ApiError,
     answer::{InPath, OptionalBody, Strict},
-    caller::{Caller, READERS},
+    caller::{Backend, Caller, Readers, SignedIn},
 };
 use crate::{
-    domain::{Cause, CustomerId, MitraId, Payment, Role, SessionAction, SessionId},
+    domain::{Cause, CustomerId, MitraId, Payment, SessionAction, SessionId},
     protocol::SessionBody,
 };
 
@@ -29,16 +29,14 @@ pub struct Create {
     id: Option<Uuid>,
 }
 
-pub async fn create(State(api): State<Api>, caller: Caller, Strict(body): Strict<Create>) -> Answer {
-    caller.signed_in(&api, &[Role::Service]).await?;
+pub async fn create(State(api): State<Api>, _: SignedIn<Backend>, Strict(body): Strict<Create>) -> Answer {
     let customer = named("customer_id", body.customer_id)?;
     let id = body.id.map(|id| named("id", id)).transpose()?;
     let session = api.sessions.create(id.map(SessionId), CustomerId(customer)).await?;
     Ok(Json(session.into()))
 }
 
-pub async fn get(State(api): State<Api>, caller: Caller, InPath(id): InPath<Uuid>) -> Answer {
-    caller.signed_in(&api, &READERS).await?;
+pub async fn get(State(api): State<Api>, _: SignedIn<Readers>, InPath(id): InPath<Uuid>) -> Answer {
     Ok(Json(api.sessions.get(SessionId(id)).await?.into()))
 }
 
@@ -52,11 +50,10 @@ pub struct Accept {
 
 pub async fn accept(
     State(api): State<Api>,
-    caller: Caller,
+    caller: SignedIn<Backend>,
     InPath(id): InPath<Uuid>,
     Strict(body): Strict<Accept>,
 ) -> Answer {
-    caller.signed_in(&api, &[Role::Service]).await?;
     let mitra = MitraId(body.mitra_id);
     let duration = seconds("duration_seconds", body.duration_seconds)?;
     change(&api, &caller, id, SessionAction::Accept { mitra, payment: body.payment, duration }, "accepted").await
@@ -69,11 +66,10 @@ pub struct Nothing {}
 
 pub async fn confirm_payment(
     State(api): State<Api>,
-    caller: Caller,
+    caller: SignedIn<Backend>,
     InPath(id): InPath<Uuid>,
     OptionalBody(Nothing {}): OptionalBody<Nothing>,
 ) -> Answer {
-    caller.signed_in(&api, &[Role::Service]).await?;
     change(&api, &caller, id, SessionAction::ConfirmPayment, "paid").await
 }
 
@@ -85,11 +81,10 @@ pub struct Extend {
 
 pub async fn extend(
     State(api): State<Api>,
-    caller: Caller,
+    caller: SignedIn<Backend>,
     InPath(id): InPath<Uuid>,
     Strict(body): Strict<Extend>,
 ) -> Answer {
-    caller.signed_in(&api, &[Role::Service]).await?;
     let by = seconds("seconds", body.seconds)?;
     change(&api, &caller, id, SessionAction::Extend { by }, "extended").await
 }
@@ -102,11 +97,10 @@ pub struct Reroute {
 
 pub async fn reroute(
     State(api): State<Api>,
-    caller: Caller,
+    caller: SignedIn<Backend>,
     InPath(id): InPath<Uuid>,
     OptionalBody(body): OptionalBody<Reroute>,
 ) -> Answer {
-    caller.signed_in(&api, &[Role::Service]).await?;
     let to = body.mitra_id.map(MitraId);
     change(&api, &caller, id, SessionAction::Reroute { to }, "rerouted").await
 }
@@ -119,11 +113,10 @@ pub struct End {
 
 pub async fn end(
     State(api): State<Api>,
-    caller: Caller,
+    caller: SignedIn<Backend>,
     InPath(id): InPath<Uuid>,
     OptionalBody(body): OptionalBody<End>,
 ) -> Answer {
-    caller.signed_in(&api, &[Role::Service]).await?;
     let reason = body.reason.unwrap_or_else(|| "ended".to_owned());
     if reason.chars().count() > MAX_REASON {
         return Err(ApiError::bad_request(format!("`reason` has at most {MAX_REASON} characters")));
@@ -131,7 +124,7 @@ pub async fn end(
     change(&api, &caller, id, SessionAction::End, &reason).await
 }
 
-async fn change(api: &Api, caller: &Caller, id: Uuid, action: SessionAction, reason: &str) -> Answer {
+async fn change(api: &Api, caller: &Caller<Backend>, id: Uuid, action: SessionAction, reason: &str) -> Answer {
     let cause = Cause::new(caller.actor(), reason);
     Ok(Json(api.sessions.change(SessionId(id), &action, &cause).await?.into()))
 }

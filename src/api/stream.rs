@@ -17,20 +17,19 @@ use tokio::time::sleep;
 
 use super::{
     Api, ApiError,
-    caller::{Caller, WATCHERS},
+    caller::{Caller, Watchers},
 };
 use crate::{
     hub::{AvailabilityNews, Connection, Hub, RegisterError},
     protocol::Problem,
 };
 
-pub async fn get(State(api): State<Api>, caller: Caller) -> Result<Response, ApiError> {
-    caller.must_be(&WATCHERS)?;
+pub async fn get(State(api): State<Api>, caller: Caller<Watchers>) -> Result<Response, ApiError> {
     // A stream counts as a socket, and is closed by the same orders.
     let registration = api.presence.hub().register(caller.holder()).map_err(refused)?;
     api.presence.hub().settle(&registration);
     let newest = api.presence.hub().watch_availability();
-    let life = caller.0.expires_at.signed_duration_since(Utc::now()).to_std().unwrap_or(Duration::ZERO);
+    let life = caller.expires_at().signed_duration_since(Utc::now()).to_std().unwrap_or(Duration::ZERO);
     let lifecycle = api.lifecycle.clone();
     let presence = Arc::clone(&api.presence);
     let ends = async move {

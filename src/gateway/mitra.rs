@@ -1,6 +1,8 @@
 //! A mitra's session: every frame is a heartbeat, commands are answered in order, every change of status is told.
 
-use std::{collections::VecDeque, future::pending, pin::Pin, sync::Arc};
+use std::{collections::VecDeque, future::pending, sync::Arc};
+
+use tokio::sync::oneshot;
 
 use super::{Gateway, session::Session, socket::End};
 use crate::{
@@ -12,12 +14,25 @@ use crate::{
 /// Commands that may wait behind the one at work; more are refused.
 const WAITING_COMMANDS: usize = 8;
 
-type Answer = Pin<Box<dyn Future<Output = (Option<String>, Result<(), PresenceError>)> + Send>>;
+/// A command that is being carried out, by a task of its own: while the session waits for its client, what a command holds (a
+/// connection, its turn) would be kept from everybody else.
+struct AtWork {
+    id: Option<String>,
+    answer: oneshot::Receiver<Result<(), PresenceError>>,
+}
+
+impl AtWork {
+    async fn answered(&mut self) -> Result<(), PresenceError> {
+        // The task panicked.
+        let lost = |_| Err(PresenceError::Unavailable("the command came to no end; look at your status".to_owned()));
+        (&mut self.answer).await.unwrap_or_else(lost)
+    }
+}
 
 /// Commands of one socket: one at work, a few behind it. Boxed away from idle sockets.
 #[derive(Default)]
 struct Commands {
-    at_work: Option<Answer>,
+    at_work: Option<AtWork>,
     waiting: VecDeque<ClientMessage>,
 }
 
@@ -43,9 +58,8 @@ fn finish(session: &Session, commands: Box<Commands>, end: &End) {
     let is_shut_out = matches!(end, End::Close(close) if close.is_final());
     session.gateway.lifecycle.spawn(async move {
         let mut commands = Some(commands);
-        while let Some(work) = commands.as_mut().and_then(|held| held.at_work.take()) {
-            let (_id, answer) = work.await;
-            if let Err(error) = answer {
+        while let Some(mut work) = commands.as_mut().and_then(|held| held.at_work.take()) {
+            if let Err(error) = work.answered().await {
                 tracing::debug!(%error, "a command of a socket that is gone was refused");
             }
             if is_shut_out {
@@ -120,7 +134,10 @@ async fn converse(
 
 async fn answered(commands: &mut Option<Box<Commands>>) -> (Option<String>, Result<(), PresenceError>) {
     match commands.as_mut().and_then(|held| held.at_work.as_mut()) {
-        Some(work) => work.await,
+        Some(work) => {
+            let answer = work.answered().await;
+            (work.id.take(), answer)
+        }
         None => pending().await,
     }
 }
@@ -130,15 +147,18 @@ fn next_command(gateway: &Arc<Gateway>, mitra: MitraId, commands: &mut Option<Bo
     let Some(held) = commands else { return };
     held.at_work = held.waiting.pop_front().map(|message| {
         let presence = Arc::clone(&gateway.presence);
-        Box::pin(async move {
-            let answer = match message.command {
+        let (tell, answer) = oneshot::channel();
+        gateway.lifecycle.spawn(async move {
+            let result = match message.command {
                 Command::Online => presence.go_online(mitra, Actor::Mitra).await.map(|_| ()),
                 Command::Offline => presence.go_offline(mitra, Actor::Mitra).await.map(|_| ()),
                 // The session has answered all others itself.
                 Command::Ping | Command::Auth { .. } | Command::Refresh { .. } => Ok(()),
             };
-            (message.id, answer)
-        }) as Answer
+            // Whoever is shut out hears nothing any more.
+            let _gone = tell.send(result);
+        });
+        AtWork { id: message.id, answer }
     });
     if held.at_work.is_none() {
         *commands = None;

@@ -62,6 +62,10 @@ impl Presence {
     }
 
     async fn reply(&self, request: String, sockets: u64) {
+        // Whoever hears the mirror waits for this: not for one that was given up.
+        if !self.gate.mirror_takes_writes() {
+            return;
+        }
         let answer = ControlMessage::Sockets { request, node: self.settings.node_id.clone(), sockets };
         // An asker that hears nothing counts what it knows; nothing to heal here.
         let _unheard = self.asked_mirror("tell", self.mirror.tell(&answer).await);

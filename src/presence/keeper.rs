@@ -10,7 +10,7 @@ use std::{
 use futures_util::FutureExt;
 use tokio::{
     select,
-    sync::broadcast::error::RecvError,
+    sync::broadcast::{Receiver, error::RecvError},
     time::{sleep, timeout},
 };
 
@@ -27,8 +27,11 @@ const TICK: Duration = Duration::from_millis(500);
 const STORE_TICK: Duration = Duration::from_secs(1);
 /// Probes in a row that may be lost before the listening connection is replaced.
 const MISSED_PROBES: u64 = 2;
-/// During a seed, the rest after a look is so many times as long as the look.
-const REST: u32 = 3;
+/// The rest after a count of a large store, in times of what it took: once, so that somebody else is served too, and more during
+/// a seed, which reads from the same store. At most so long.
+const REST: u64 = 1;
+const REST_IN_SEED: u64 = 3;
+const LONGEST_REST_MS: u64 = 5_000;
 /// For so long the first seed waits for the store's bell to be heard.
 const LISTEN_FIRST: Duration = Duration::from_secs(1);
 /// Pause before the next look when the last one failed: the breaker is to open within a second.
@@ -36,6 +39,16 @@ const DOUBT: Duration = Duration::from_millis(50);
 
 /// Work that goes on beside other work of the same routine.
 type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a look leaves to be done beside further looks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    Nothing,
+    /// The mirror is not to be believed: the store is counted.
+    Count,
+    /// The mirror is there: what it missed is applied.
+    ToCatchUp,
+}
 
 /// Completes with the work in this place, which is empty then; never, while there is none.
 async fn done<T>(place: &mut Option<Work<'_, T>>) -> T {
@@ -48,19 +61,19 @@ async fn done<T>(place: &mut Option<Work<'_, T>>) -> T {
 impl Presence {
     /// Keeps this node's view of the mirror right for as long as it is polled. Call once; the app ends it by dropping it.
     ///
-    /// Its parts are polled side by side all the time, and none waits in the middle of another: one that is put aside would
-    /// keep what it holds (the turn to count, a connection) from the one that is waited for.
+    /// Its parts are polled side by side all the time, and so are the works of each: one that is put aside would keep what it
+    /// holds (the turn to count, a connection) from the one that is waited for.
     pub async fn keep(self: Arc<Self>) {
+        let events = self.mirror.events();
         select! {
-            () = self.hear() => {}
+            () = self.hear(events) => {}
             () = self.seed_and_look() => {}
             () = self.probe_now_and_then() => {}
         }
     }
 
     /// Takes in what the mirror tells, until it is closed.
-    async fn hear(&self) {
-        let mut events = self.mirror.events();
+    async fn hear(&self, mut events: Receiver<MirrorEvent>) {
         loop {
             match events.recv().await {
                 Ok(MirrorEvent::Snapshot(snapshot)) => self.push(snapshot),
@@ -81,21 +94,23 @@ impl Presence {
         }
     }
 
-    /// Seeds the mirror when it has to be, compares it when somebody wishes, looks at it all the while.
+    /// Seeds the mirror when it has to be, compares it when somebody wishes, looks at it all the while, and counts in the store
+    /// while the mirror is not to be believed.
     async fn seed_and_look(&self) {
         let mut seeding: Option<Work<'_, Result<(), PresenceError>>> = None;
-        let mut seeding_in = None;
         let mut comparing: Option<Work<'_, Result<(), PresenceError>>> = None;
-        // Beside the seed: to count a large store may take longer than a look may be put off.
-        let mut looking: Option<Work<'_, ()>> = None;
+        let mut looking: Option<Work<'_, Wants>> = None;
+        let mut counting: Option<Work<'_, bool>> = None;
+        let mut catching_up: Option<Work<'_, ()>> = None;
         // Listen, then seed: what is committed meanwhile is heard.
         let _heard = timeout(LISTEN_FIRST, self.listening.notified()).await;
-        let (mut next_seed, mut looked) = (0, self.hub.now_ms());
-        let (mut look_began, mut look_took) = (looked, Duration::ZERO);
+        let (mut seeding_in, mut next_seed) = (None, 0);
+        let (mut looked, mut wants) = (self.hub.now_ms(), Wants::Nothing);
+        let (mut count_began, mut next_count) = (0, 0);
         loop {
+            let now = self.hub.now_ms();
             let spell = self.gate.rebuilding();
             if seeding.is_none() || seeding_in != spell {
-                let now = self.hub.now_ms();
                 // A seed takes from the store who was heard: not before it knows.
                 let may_seed = now >= next_seed && self.store_may_seed();
                 seeding_in = spell.filter(|_| may_seed);
@@ -106,8 +121,12 @@ impl Presence {
                 reseed_in = None;
                 comparing = Some(Box::pin(async { self.reseed().await.map(|_| ()) }));
             }
+            if wants == Wants::Count && counting.is_none() && now >= next_count {
+                (wants, count_began) = (Wants::Nothing, now);
+                counting = Some(Box::pin(self.look_at_store()));
+            }
             // Counted from the last look: a steady stream of events must not put it off.
-            let wait = self.until_next_look(self.hub.now_ms().saturating_sub(looked), look_took);
+            let wait = self.until_next_look(now.saturating_sub(looked));
             select! {
                 seeded = done(&mut seeding) => if let Err(error) = seeded {
                     tracing::debug!(%error, "the mirror could not be seeded yet");
@@ -118,14 +137,20 @@ impl Presence {
                 },
                 () = self.keeper_wanted.notified() => {}
                 () = sleep(reseed_in.unwrap_or(Duration::MAX)), if reseed_in.is_some() => {}
-                () = sleep(wait), if looking.is_none() => {
-                    look_began = self.hub.now_ms();
-                    looking = Some(Box::pin(self.look()));
-                }
-                () = done(&mut looking) => {
+                () = sleep(wait), if looking.is_none() => looking = Some(Box::pin(self.look())),
+                wanted = done(&mut looking) => {
                     looked = self.hub.now_ms();
-                    look_took = Duration::from_millis(looked - look_began);
+                    wants = wanted;
+                    if wants == Wants::ToCatchUp && catching_up.is_none() {
+                        catching_up = Some(Box::pin(self.apply_unapplied()));
+                    }
                 }
+                answered = done(&mut counting) => if answered {
+                    let now = self.hub.now_ms();
+                    let rest = if seeding.is_some() { REST_IN_SEED } else { REST };
+                    next_count = now + LONGEST_REST_MS.min((now - count_began) * rest);
+                },
+                () = done(&mut catching_up) => {}
             }
         }
     }
@@ -156,8 +181,8 @@ impl Presence {
         let _counted = self.asked_mirror("tell", self.mirror.tell(&probe).await);
     }
 
-    /// `since_ms`: how long ago the last look ended; `took`: how long it took.
-    fn until_next_look(&self, since_ms: u64, took: Duration) -> Duration {
+    /// `since_ms`: how long ago the last look was.
+    fn until_next_look(&self, since_ms: u64) -> Duration {
         let left = |pace: Duration| pace.saturating_sub(Duration::from_millis(since_ms));
         match self.mode() {
             Mode::Live | Mode::Rebuilding if self.gate.is_doubtful() => left(DOUBT),
@@ -165,8 +190,7 @@ impl Presence {
                 let due = self.tick_due_ms.load(Relaxed).saturating_sub(self.hub.now_ms());
                 left(TICK).min(Duration::from_millis(due))
             }
-            // The seed reads from the same store: a count of a large one is given a share of it, and no more.
-            Mode::Rebuilding => left(TICK.max(took * REST)),
+            Mode::Rebuilding => left(TICK),
             Mode::Fallback | Mode::Stale => {
                 let due = self.tick_due_ms.load(Relaxed).saturating_sub(self.hub.now_ms());
                 left(STORE_TICK.min(self.settings.breaker_retry)).min(Duration::from_millis(due))
@@ -174,26 +198,27 @@ impl Presence {
         }
     }
 
-    /// One look at whatever the present mode stands on.
-    async fn look(&self) {
+    /// One look at the mirror.
+    async fn look(&self) -> Wants {
         self.tick_due_ms.store(u64::MAX, Relaxed);
         let ticked = self.asked_mirror("tick", self.mirror.tick().await);
         match (self.mode(), ticked) {
             (Mode::Live, Ok(pulse)) => {
                 self.absorb(pulse);
-                self.apply_unapplied().await;
+                Wants::ToCatchUp
             }
+            (Mode::Live, Err(_)) => Wants::Nothing,
             (Mode::Rebuilding, answer) => {
                 if let Ok(pulse) = answer {
                     self.absorb(pulse);
                 }
-                self.look_at_store().await;
+                Wants::Count
             }
             (Mode::Fallback | Mode::Stale, Ok(_)) if self.mirror_writes().await => {
                 self.verdict(self.gate.distrust());
+                Wants::Nothing
             }
-            (Mode::Fallback | Mode::Stale, _) => self.look_at_store().await,
-            (Mode::Live, Err(_)) => {}
+            (Mode::Fallback | Mode::Stale, _) => Wants::Count,
         }
     }
 
@@ -204,12 +229,13 @@ impl Presence {
     }
 
     /// Counts in the store and pushes what it says; when the store is away too, or came back and was not yet told who was
-    /// heard meanwhile, the last known state, marked stale.
-    async fn look_at_store(&self) {
+    /// heard meanwhile, the last known state, marked stale. Whether it counted.
+    async fn look_at_store(&self) -> bool {
         let counted = self.count_in_store().await;
         // One that is only slow to count is told of heartbeats all the same.
         let answers = counted.is_ok() || self.store.ping().await.is_ok();
         self.evidence.store_answers(answers, self.hub.now_ms());
+        let has_counted = counted.is_ok();
         match counted {
             Ok(counts) if self.store_is_settled() => {
                 self.verdict(self.gate.store_answered());
@@ -226,6 +252,7 @@ impl Presence {
                 }
             }
         }
+        has_counted
     }
 
     /// Seeds the mirror, declares its epoch, asserts this node's sockets and trusts it.

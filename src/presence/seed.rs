@@ -2,11 +2,8 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use futures_util::{
-    StreamExt, TryStreamExt,
-    stream::{self, BoxStream},
-};
 use serde::Serialize;
+use tokio::try_join;
 
 use super::{Presence, PresenceError};
 use crate::{
@@ -17,8 +14,6 @@ use crate::{
 
 /// Rows in one page of the store and one call of the mirror.
 const PAGE: u32 = 1_000;
-/// Pages on their way at once: the mirror compares one while the next is read and written out.
-const PAGES_AT_ONCE: usize = 2;
 
 /// What a reseed found and did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -43,9 +38,8 @@ enum Manner {
     Rebuild,
 }
 
-/// One page, compared.
+/// What the comparison of a page found.
 struct Compared {
-    seen: Vec<MitraId>,
     /// How many had to be repaired.
     changed: u64,
     /// Of whom the mirror knows something newer than the store.
@@ -76,7 +70,8 @@ impl ReseedWish {
 
 impl Presence {
     /// Compares every row of the store with the mirror, by fence and by content, and repairs what differs. An id that only
-    /// the mirror has is asked for again in a fresh statement before it is removed: it may have been created meanwhile.
+    /// the mirror has is asked for again in a fresh statement before it is removed: it may have been created meanwhile. What another
+    /// program writes into the mirror in the middle of it is found by the next.
     /// One at a time; a second caller waits its turn.
     ///
     /// # Errors
@@ -117,35 +112,30 @@ impl Presence {
     /// One comparison; the mitras of whom the mirror knows something newer than the store are put into `ahead`.
     async fn compare_all(&self, ahead: &mut HashSet<MitraId>) -> Result<ReseedReport, PresenceError> {
         let mut report = ReseedReport::default();
-        let began = self.asked_mirror("tick", self.mirror.tick().await).map_err(lost)?;
-        let manner = if began.epoch.is_some() { Manner::Repair } else { Manner::Rebuild };
-        self.absorb(began);
-        // Whoever is known before the store is read and then not found there is nobody, and a mirror that was emptied knows
-        // nobody: it is not walked when it is full again.
+        // Whoever is known before the store is read, and is then not found there, is nobody. Before and not after: a mirror that
+        // was emptied is walked in a moment.
         let mut nobody = self.known_to_the_mirror().await?;
         let mut seated: HashSet<MitraId> = self.hub.seats().iter().map(|seat| seat.id()).collect();
-        let mut pages = self.pages().map_ok(|rows| self.compare(rows, manner)).try_buffer_unordered(PAGES_AT_ONCE);
-        while let Some(page) = pages.try_next().await? {
-            report.rows += page.seen.len() as u64;
-            report.changed += page.changed;
-            ahead.extend(page.ahead);
-            for id in &page.seen {
-                nobody.remove(id);
-                seated.remove(id);
+        let pulse = self.asked_mirror("tick", self.mirror.tick().await).map_err(lost)?;
+        let manner = if pulse.epoch.is_some() { Manner::Repair } else { Manner::Rebuild };
+        self.absorb(pulse);
+        let page = async |after| self.asked_store("scan", self.store.scan(after, PAGE).await);
+        let mut rows = page(None).await?;
+        while let Some(last) = rows.last().map(|row| row.id) {
+            report.rows += rows.len() as u64;
+            for row in &rows {
+                nobody.remove(&row.id);
+                seated.remove(&row.id);
             }
+            // The store reads on while the mirror compares.
+            let (compared, next) = try_join!(self.compare(rows, manner), page(Some(last)))?;
+            report.changed += compared.changed;
+            ahead.extend(compared.ahead);
+            rows = next;
         }
         report.removed = self.forget(&Vec::from_iter(nobody)).await?;
         self.close_sockets_of_nobody(&Vec::from_iter(seated)).await?;
         Ok(report)
-    }
-
-    /// The whole store, read on as pages are taken.
-    fn pages(&self) -> BoxStream<'_, Result<Vec<MitraRow>, PresenceError>> {
-        let next = move |after| async move {
-            let rows = self.asked_store("scan", self.store.scan(after, PAGE).await)?;
-            Ok(rows.last().map(|row| Some(row.id)).map(|last| (rows, last)))
-        };
-        stream::try_unfold(None, next).boxed()
     }
 
     /// Sockets here of mitras who are gone: whoever forgot them first may be another node.
@@ -180,19 +170,18 @@ impl Presence {
         };
         // What was missed while messages could not be heard reaches the sockets here from the truth itself.
         rows.iter().for_each(|row| self.hub.apply_status(&StatusChange::of(row, StatusReason::External)));
-        let seen: Vec<MitraId> = rows.iter().map(|row| row.id).collect();
         let writes: Vec<Write> = rows
             .into_iter()
             .map(|row| Write { heartbeat_age: row.heartbeat_age.map(|age| age.saturating_sub(grace)), row, announce })
             .collect();
         let report = self.asked_mirror("apply", self.mirror.apply(&writes).await).map_err(lost)?;
         self.absorb(report.pulse);
-        let ids_of = |wanted: fn(&Applied) -> bool| {
-            seen.iter().zip(&report.outcomes).filter(move |(_, outcome)| wanted(outcome)).map(|(id, _)| *id)
-        };
-        let changed = ids_of(|outcome| matches!(outcome, Applied::Changed)).count() as u64;
-        let ahead = ids_of(|outcome| matches!(outcome, Applied::Older { .. })).collect();
-        Ok(Compared { seen, changed, ahead })
+        let outcomes = writes.iter().zip(&report.outcomes);
+        let ahead = outcomes.filter(|(_, outcome)| matches!(outcome, Applied::Older { .. }));
+        Ok(Compared {
+            changed: report.outcomes.iter().filter(|outcome| **outcome == Applied::Changed).count() as u64,
+            ahead: ahead.map(|(write, _)| write.row.id).collect(),
+        })
     }
 
     async fn known_to_the_mirror(&self) -> Result<HashSet<MitraId>, PresenceError> {

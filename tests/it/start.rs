@@ -289,6 +289,7 @@ async fn check_names_what_is_wrong_and_hides_secrets() {
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(!output.status.success());
     assert!(lines.contains("store") && lines.contains("VALKEY_URL"), "{lines}");
+    assert!(lines.contains("not connected") && lines.contains("refused"), "why: {lines}");
     assert!(!lines.contains("hunter2") && !said(&output).contains("hunter2"));
 }
 

@@ -47,10 +47,13 @@ pub enum ValkeySetupError {
 }
 
 /// What is known of the command connection's health beyond what the client library sees.
+#[derive(Default)]
 struct Health {
     /// Since when nothing has been answered, while something was asked.
     unanswered_since: Mutex<Option<Instant>>,
     renew: Notify,
+    /// Why there is no connection, while there is none: what a command then fails with is only that it waited in vain.
+    trouble: Mutex<Option<String>>,
 }
 
 /// A client that can be made anew, with nothing that it learned.
@@ -154,7 +157,7 @@ impl Connection {
             commands: watch::Sender::new(commands),
             subscriber: watch::Sender::new(subscriber),
             options,
-            health: Arc::new(Health { unanswered_since: Mutex::new(None), renew: Notify::new() }),
+            health: Arc::new(Health::default()),
             passwords,
             database,
             clustered,
@@ -193,6 +196,7 @@ impl Connection {
         let error = match result {
             Ok(value) => {
                 *self.health.unanswered_since.lock() = None;
+                *self.health.trouble.lock() = None;
                 return Ok(value);
             }
             Err(error) => error,
@@ -211,11 +215,20 @@ impl Connection {
 
     /// The error in words, without the passwords, which some servers repeat in theirs.
     fn describe(&self, what: &str, error: &Error) -> MirrorError {
-        let mut text = format!("{what}: {error}");
+        let mut text = match &*self.health.trouble.lock() {
+            Some(trouble) => format!("{what}: not connected: {trouble}"),
+            None => format!("{what}: {error}"),
+        };
         for password in &self.passwords {
             text = text.replace(password, "***");
         }
         MirrorError(text)
+    }
+
+    /// What remembers why the command connection was lost or cannot be made.
+    pub fn troubles(&self) -> impl FnMut(&Error) + Send + use<> {
+        let health = self.health.clone();
+        move |error| *health.trouble.lock() = Some(error.to_string())
     }
 
     /// Each call gives a future that resolves when the command connection should be replaced.

@@ -4,10 +4,14 @@ use std::time::{Duration, Instant};
 
 use fred::{
     clients::SubscriberClient,
+    error::Error,
     interfaces::{ClientLike, EventInterface, PubsubInterface},
     types::Message,
 };
-use tokio::sync::{broadcast, watch};
+use tokio::{
+    sync::{broadcast, watch},
+    time::MissedTickBehavior,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -30,12 +34,14 @@ const CHECKS_PER_SUBSCRIPTION: u32 = 10;
 
 /// Keeps a client dialled and tells of every loss and every return, until `stop`. Replaces one that does not come back.
 ///
-/// `renewals` yields a future that resolves when the connection should be replaced.
+/// `renewals` yields a future that resolves when the connection should be replaced; `on_error` hears why one was lost or could
+/// not be made.
 pub(super) async fn keep_connected<C, R, F>(
     place: watch::Sender<C>,
     stop: CancellationToken,
     connected: watch::Sender<bool>,
     mut renewals: R,
+    mut on_error: impl FnMut(&Error),
     mut on_change: impl FnMut(bool),
 ) where
     C: Renewable,
@@ -48,14 +54,21 @@ pub(super) async fn keep_connected<C, R, F>(
     let mut driver = client.connect();
     let mut renewal = Box::pin(renewals());
     let mut last_well = Instant::now();
+    // Goes on whatever else happens: attempts to connect that fail one after the other must not put it off.
+    let mut check = tokio::time::interval(LISTENER_CHECK);
+    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             // Losses before returns: when both wait, the return is the newer.
             biased;
             () = stop.cancelled() => break,
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) = errors.recv() => {
+            error @ (Ok(_) | Err(broadcast::error::RecvError::Lagged(_))) = errors.recv() => {
+                if let Ok((error, _)) = error {
+                    on_error(&error);
+                }
                 if connected.send_replace(false) {
                     last_well = Instant::now();
+                    check.reset();
                     on_change(false);
                 }
             }
@@ -67,7 +80,7 @@ pub(super) async fn keep_connected<C, R, F>(
                     on_change(true);
                 }
             }
-            () = tokio::time::sleep(LISTENER_CHECK), if !*connected.borrow() => {
+            _ = check.tick(), if !*connected.borrow() => {
                 if client.is_connected() {
                     // A cluster that goes on without the server it lost makes no connection that we would be told of.
                     connected.send_replace(true);
@@ -90,6 +103,7 @@ pub(super) async fn keep_connected<C, R, F>(
                 // Ends only on errors that the client takes for final; nothing is final here.
                 if connected.send_replace(false) {
                     last_well = Instant::now();
+                    check.reset();
                     on_change(false);
                 }
                 tokio::select! {

@@ -142,6 +142,7 @@ impl ValkeyMirror {
                 stop.clone(),
                 commands_state,
                 connection.renewals(),
+                connection.troubles(),
                 move |connected| {
                     let event = if connected { MirrorEvent::Connected } else { MirrorEvent::Disconnected };
                     // Nobody listening is nobody's loss.
@@ -153,6 +154,7 @@ impl ValkeyMirror {
                 stop.clone(),
                 subscriber_state,
                 std::future::pending,
+                |_| {},
                 |_| {},
             )),
             tracker.spawn(listening::keep_subscribed(

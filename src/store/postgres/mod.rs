@@ -55,7 +55,7 @@ pub struct PostgresStore {
 /// The columns of a row of the view `hadir_mitras`, `$1` being the default capacity, and the rest of the statement.
 ///
 /// The view reads the clock for every row, so PostgreSQL computes it before any ORDER BY or LIMIT of ours: of a page the ids
-/// are found first, in a table.
+/// are found first, in the tables, of those whom the view has.
 macro_rules! select_mitras {
     ($($rest:literal),+) => {
         concat!(
@@ -226,8 +226,9 @@ impl Store for PostgresStore {
     async fn scan(&self, after: Option<MitraId>, limit: u32) -> Result<Vec<MitraRow>, StoreError> {
         // The nil id is nobody's (a constraint says so): every other is greater.
         let sql = select_mitras!(
-            "FROM hadir_mitras WHERE id = ANY (ARRAY (SELECT mitra_id FROM mitra_status WHERE mitra_id > $2 \
-             ORDER BY mitra_id LIMIT $3)) ORDER BY id"
+            "FROM hadir_mitras WHERE id = ANY (ARRAY (SELECT m.id FROM mitras m \
+             JOIN mitra_status s ON s.mitra_id = m.id JOIN mitra_heartbeats h ON h.mitra_id = m.id \
+             WHERE m.id > $2 AND s.mitra_id > $2 AND h.mitra_id > $2 ORDER BY m.id LIMIT $3)) ORDER BY id"
         );
         let after = after.map_or(Uuid::nil(), |id| id.0);
         self.rows(sqlx::query(sql).bind(self.capacity()).bind(after).bind(i64::from(limit))).await
@@ -235,8 +236,9 @@ impl Store for PostgresStore {
 
     async fn changed_since(&self, revision: i64, limit: u32) -> Result<Vec<MitraRow>, StoreError> {
         let sql = select_mitras!(
-            "FROM hadir_mitras WHERE id = ANY (ARRAY (SELECT mitra_id FROM mitra_status WHERE revision > $2 \
-             ORDER BY revision LIMIT $3)) ORDER BY revision"
+            "FROM hadir_mitras WHERE id = ANY (ARRAY (SELECT s.mitra_id FROM mitra_status s WHERE s.revision > $2 \
+             AND EXISTS (SELECT FROM mitras m JOIN mitra_heartbeats h ON h.mitra_id = m.id WHERE m.id = s.mitra_id) \
+             ORDER BY s.revision LIMIT $3)) ORDER BY revision"
         );
         self.rows(sqlx::query(sql).bind(self.capacity()).bind(revision).bind(i64::from(limit))).await
     }

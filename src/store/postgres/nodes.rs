@@ -32,7 +32,7 @@ impl PostgresStore {
         after: Option<MitraId>,
         limit: u32,
     ) -> Result<Vec<Heard>, StoreError> {
-        // Each table from the cursor on, so that a page costs a page.
+        // As in `hadir_mitras`, each table from the cursor on, so that a page costs a page.
         let sql = "SELECT m.id, s.online_epoch, \
                    (extract(epoch FROM clock_timestamp() - h.last_heartbeat_at) * 1000)::bigint AS age_ms \
                    FROM mitras m JOIN mitra_status s ON s.mitra_id = m.id JOIN mitra_heartbeats h ON h.mitra_id = m.id \

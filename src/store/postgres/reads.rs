@@ -25,7 +25,8 @@ impl PostgresStore {
             ($state:literal) => {
                 select_mitras!(
                     "FROM hadir_mitras WHERE id = ANY (ARRAY (SELECT m.id FROM mitras m \
-                     JOIN mitra_status s ON s.mitra_id = m.id WHERE m.id > $2 AND s.mitra_id > $2 AND ",
+                     JOIN mitra_status s ON s.mitra_id = m.id JOIN mitra_heartbeats h ON h.mitra_id = m.id \
+                     WHERE m.id > $2 AND s.mitra_id > $2 AND h.mitra_id > $2 AND ",
                     $state,
                     " AND ($3 = '' OR starts_with(m.id::text, lower($3)) \
                      OR strpos(lower(m.display_name), lower($3)) > 0) ORDER BY m.id LIMIT $4)) ORDER BY id"

@@ -49,6 +49,7 @@ fn calls() -> Vec<(Method, String, Vec<Role>, Value)> {
     calls.push((Method::GET, format!("/internal/mitras/{NOBODY}/reachable"), readers.clone(), Value::Null));
     calls.push((Method::PUT, format!("/internal/mitras/{NOBODY}"), vec![Service], json!({ "display_name": "Sari" })));
     calls.push((Method::PATCH, format!("/internal/mitras/{NOBODY}/status"), readers, json!({ "is_active": true })));
+    calls.push((Method::PUT, "/internal/mitras/42".to_owned(), vec![Service], json!({ "display_name": "Sari" })));
     calls
 }
 
@@ -74,6 +75,9 @@ async fn a_wrong_role_is_403_everywhere(world: World) {
     for (method, path, roles, body) in calls() {
         for role in Role::ALL.into_iter().filter(|role| !roles.contains(role)) {
             let reply = node.ask(method.clone(), &path, &node.token(role), Some(body.clone())).await;
+            assert_eq!(reply.problem(), (403, "forbidden".into()), "{method} {path} as {role:?}");
+            // Whoever may not call is not told what the call would take.
+            let reply = node.ask(method.clone(), &path, &node.token(role), Some(json!(["nonsense"]))).await;
             assert_eq!(reply.problem(), (403, "forbidden".into()), "{method} {path} as {role:?}");
         }
     }

@@ -16,6 +16,7 @@ on_both!(
 on_cluster!(
     a_full_mirror_is_compared_and_keeps_what_is_right,
     drift_is_repaired_by_a_reseed_without_flushing,
+    a_reseed_of_several_pages_finds_all_that_is_wrong,
     an_emptied_mirror_is_seeded_again_in_a_new_epoch,
     a_return_of_valkey_is_seeded_in_the_same_epoch,
     a_store_that_was_put_back_to_an_older_state_is_the_truth,
@@ -95,6 +96,38 @@ async fn drift_is_repaired_by_a_reseed_without_flushing(world: World) {
     eventually("the mirror says what the store says", healed).await;
     for mitra in [&lost, &wrong, &right] {
         in_agreement(&world, &node, mitra.id).await;
+    }
+}
+
+/// Two pages and a half; a third of the mitras is lost to the mirror, another third is removed without a bell.
+async fn a_reseed_of_several_pages_finds_all_that_is_wrong(world: World) {
+    let node = world.node().await;
+    let run = async |sql: &'static str| sqlx::raw_sql(sql).execute(world.sql()).await.map(|_| ()).expect(sql);
+    run("INSERT INTO mitras (id, display_name) SELECT gen_random_uuid(), n::text FROM generate_series(1, 2500) n")
+        .await;
+    let known = || world.valkey().ask(&["HLEN", "hadir:mitras"]).number();
+    eventually("all are known", async || (known() == 2_500).then_some(())).await;
+
+    let ids: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM mitras ORDER BY display_name::int LIMIT 800")
+        .fetch_all(world.sql())
+        .await
+        .unwrap();
+    let mut lost = vec!["HDEL".to_owned(), "hadir:mitras".to_owned()];
+    lost.extend(ids.iter().map(Uuid::to_string));
+    world.valkey().ask(&lost.iter().map(String::as_str).collect::<Vec<_>>());
+    run("BEGIN; SET LOCAL session_replication_role = replica; \
+         DELETE FROM mitra_heartbeats USING mitras m WHERE mitra_id = m.id AND display_name::int > 1700; \
+         DELETE FROM mitra_status USING mitras m WHERE mitra_id = m.id AND display_name::int > 1700; \
+         DELETE FROM mitras WHERE display_name::int > 1700; COMMIT")
+    .await;
+    eventually("the mirror knows whom the store has", async || {
+        let report = node.presence().reseed().await.ok()?;
+        assert_eq!(report.rows, 1_700);
+        (known() == 1_700 && report.changed == 0 && report.removed == 0).then_some(())
+    })
+    .await;
+    for id in ids.iter().take(3) {
+        in_agreement(&world, &node, MitraId(*id)).await;
     }
 }
 

@@ -63,9 +63,11 @@ for row = 1, rows do
     local capacity = (online or sessions ~= '0') and sessions or false
     local had_heartbeat, had_capacity = values[row * 2 - 1], values[row * 2]
 
-    local changed = record ~= new_record or (was_online[row] == 1) ~= online
-      or (was_deactivated[row] == 1) == active or (liveness[row] and true or false) ~= listed
-      or (availability[row] and true or false) ~= has_room or had_capacity ~= capacity
+    local online_differs = (was_online[row] == 1) ~= online
+    local active_differs = (was_deactivated[row] == 1) == active
+    local capacity_differs = had_capacity ~= capacity
+    local changed = record ~= new_record or online_differs or active_differs or capacity_differs
+      or (liveness[row] and true or false) ~= listed or (availability[row] and true or false) ~= has_room
       or (had_heartbeat and true or false) ~= listed
 
     if listed then
@@ -98,18 +100,17 @@ for row = 1, rows do
 
     if changed then
       add('HSET', K_MITRAS, id, new_record)
-      if (was_online[row] == 1) ~= online then
+      if online_differs then
         add(online and 'SADD' or 'SREM', K_ONLINE, id)
       end
-      if (was_deactivated[row] == 1) == active then
+      if active_differs then
         add(active and 'SREM' or 'SADD', K_DEACTIVATED, id)
       end
-      if capacity ~= had_capacity then
-        if capacity then
-          add('MSET', '', capacity_key, capacity)
-        else
-          add('DEL', '', capacity_key)
-        end
+      if not capacity then
+        -- Also one that reads as none, being of another type.
+        add('DEL', '', capacity_key)
+      elseif capacity_differs then
+        add('MSET', '', capacity_key, capacity)
       end
       if known_state == 'c' then
         add('ZREM', K_CLAIMED, id)
