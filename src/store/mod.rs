@@ -222,7 +222,7 @@ pub trait Store: Send + Sync + 'static {
     /// One page of mitras in order of id.
     async fn list(&self, query: &MitraQuery) -> Result<Vec<MitraProfile>, StoreError>;
 
-    /// One page of rows in order of id, for the seed.
+    /// One page of rows in order of id, for the seed. One may be short of rows that are not whole; the last is the empty one.
     async fn scan(&self, after: Option<MitraId>, limit: u32) -> Result<Vec<MitraRow>, StoreError>;
 
     /// Up to `limit` rows whose revision is greater than this one, in order of revision.

@@ -53,9 +53,6 @@ pub struct PostgresStore {
 }
 
 /// The columns of a row of the view `hadir_mitras`, `$1` being the default capacity, and the rest of the statement.
-///
-/// The view reads the clock for every row, so PostgreSQL computes it before any ORDER BY or LIMIT of ours: of a page the ids
-/// are found first, in the tables, of those whom the view has.
 macro_rules! select_mitras {
     ($($rest:literal),+) => {
         concat!(
@@ -66,6 +63,23 @@ macro_rules! select_mitras {
     };
 }
 use select_mitras;
+
+/// The same of one page, in its order, from the tables `m`, `s` and `h`. The view reads the clock for every row, so PostgreSQL
+/// computes all of it before any ORDER BY or LIMIT of ours; here a page costs a page.
+macro_rules! select_page {
+    ($key:literal, $limit:literal, $($condition:literal),+) => {
+        select_mitras!(
+            "FROM (SELECT *, (SELECT generation FROM hadir_meta) AS generation, \
+             (extract(epoch FROM clock_timestamp() - last_heartbeat_at) * 1000)::bigint AS age_ms \
+             FROM (SELECT m.id, m.display_name, m.is_active, s.is_online, s.active_sessions, m.max_sessions, s.revision, \
+             s.online_epoch, h.last_heartbeat_at FROM mitras m JOIN mitra_status s ON s.mitra_id = m.id \
+             JOIN mitra_heartbeats h ON h.mitra_id = m.id WHERE ",
+            $($condition,)+
+            " ORDER BY ", $key, " LIMIT ", $limit, ") AS page) AS aged ORDER BY ", $key
+        )
+    };
+}
+use select_page;
 
 fn mitra_row(row: &PgRow) -> Result<MitraRow, sqlx::Error> {
     let age_ms: Option<i64> = row.try_get("age_ms")?;
@@ -224,22 +238,18 @@ impl Store for PostgresStore {
     }
 
     async fn scan(&self, after: Option<MitraId>, limit: u32) -> Result<Vec<MitraRow>, StoreError> {
-        // The nil id is nobody's (a constraint says so): every other is greater.
+        // The nil id is nobody's (a constraint says so): every other is greater. Not `select_page`: a seed asks this a thousand times,
+        // and only of this does PostgreSQL keep the plan.
         let sql = select_mitras!(
-            "FROM hadir_mitras WHERE id = ANY (ARRAY (SELECT m.id FROM mitras m \
-             JOIN mitra_status s ON s.mitra_id = m.id JOIN mitra_heartbeats h ON h.mitra_id = m.id \
-             WHERE m.id > $2 AND s.mitra_id > $2 AND h.mitra_id > $2 ORDER BY m.id LIMIT $3)) ORDER BY id"
+            "FROM hadir_mitras WHERE id = ANY (ARRAY (SELECT mitra_id FROM mitra_status WHERE mitra_id > $2 \
+             ORDER BY mitra_id LIMIT $3)) ORDER BY id"
         );
         let after = after.map_or(Uuid::nil(), |id| id.0);
         self.rows(sqlx::query(sql).bind(self.capacity()).bind(after).bind(i64::from(limit))).await
     }
 
     async fn changed_since(&self, revision: i64, limit: u32) -> Result<Vec<MitraRow>, StoreError> {
-        let sql = select_mitras!(
-            "FROM hadir_mitras WHERE id = ANY (ARRAY (SELECT s.mitra_id FROM mitra_status s WHERE s.revision > $2 \
-             AND EXISTS (SELECT FROM mitras m JOIN mitra_heartbeats h ON h.mitra_id = m.id WHERE m.id = s.mitra_id) \
-             ORDER BY s.revision LIMIT $3)) ORDER BY revision"
-        );
+        let sql = select_page!("revision", "$3", "s.revision > $2");
         self.rows(sqlx::query(sql).bind(self.capacity()).bind(revision).bind(i64::from(limit))).await
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{PostgresStore, explain, mitra_row, select_mitras};
+use super::{PostgresStore, explain, mitra_row, select_mitras, select_page};
 use crate::{
     domain::{AvailableMitra, AvailablePage, Counts, MitraId, PresenceEvent, SessionId, SubjectId},
     store::{AuthSession, DurableState, MitraProfile, MitraQuery, StoreError, milliseconds},
@@ -23,13 +23,12 @@ impl PostgresStore {
     pub(super) async fn read_list(&self, query: &MitraQuery) -> Result<Vec<MitraProfile>, StoreError> {
         macro_rules! page_where {
             ($state:literal) => {
-                select_mitras!(
-                    "FROM hadir_mitras WHERE id = ANY (ARRAY (SELECT m.id FROM mitras m \
-                     JOIN mitra_status s ON s.mitra_id = m.id JOIN mitra_heartbeats h ON h.mitra_id = m.id \
-                     WHERE m.id > $2 AND s.mitra_id > $2 AND h.mitra_id > $2 AND ",
+                select_page!(
+                    "id",
+                    "$4",
+                    "m.id > $2 AND s.mitra_id > $2 AND h.mitra_id > $2 AND ",
                     $state,
-                    " AND ($3 = '' OR starts_with(m.id::text, lower($3)) \
-                     OR strpos(lower(m.display_name), lower($3)) > 0) ORDER BY m.id LIMIT $4)) ORDER BY id"
+                    " AND ($3 = '' OR starts_with(m.id::text, lower($3)) OR strpos(lower(m.display_name), lower($3)) > 0)"
                 )
             };
         }
