@@ -92,8 +92,10 @@ pub(super) async fn look_at_store(config: &Config) -> Result<String, String> {
             let settings = postgres_settings(config, url.expose(), schema);
             let store = PostgresStore::connect(settings.clone()).map_err(|error| error.to_string())?;
             let found = async {
+                // By a connection of its own first: a pool that gets none says only that it waited.
+                let awaited = postgres::awaits_migration(&settings).await?;
                 store.ping().await?;
-                postgres::awaits_migration(&settings).await
+                Ok::<_, StoreError>(awaited)
             }
             .await;
             store.close().await;

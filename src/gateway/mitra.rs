@@ -89,11 +89,7 @@ async fn converse(
     // Coming in is heard, and is the first heartbeat.
     session.heard();
     loop {
-        session.orders().await?;
-        if session.is_due() {
-            session.on_moment(None).await?;
-        }
-        session.set_alarm();
+        // Before an order to close: whoever is deactivated is told so first.
         let version = seat.version();
         if version != told {
             told = version;
@@ -103,6 +99,11 @@ async fn converse(
             // If that had to wait, something else may have happened meanwhile.
             continue;
         }
+        session.orders().await?;
+        if session.is_due() {
+            session.on_moment(None).await?;
+        }
+        session.set_alarm();
         tokio::select! {
             biased;
             () = session.registration.woken() => session.look(),

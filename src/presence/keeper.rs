@@ -105,7 +105,7 @@ impl Presence {
         // Listen, then seed: what is committed meanwhile is heard.
         let _heard = timeout(LISTEN_FIRST, self.listening.notified()).await;
         let (mut seeding_in, mut next_seed) = (None, 0);
-        let (mut looked, mut wants) = (self.hub.now_ms(), Wants::Nothing);
+        let (mut looked, mut count_wanted) = (self.hub.now_ms(), false);
         let (mut count_began, mut next_count) = (0, 0);
         loop {
             let now = self.hub.now_ms();
@@ -121,8 +121,8 @@ impl Presence {
                 reseed_in = None;
                 comparing = Some(Box::pin(async { self.reseed().await.map(|_| ()) }));
             }
-            if wants == Wants::Count && counting.is_none() && now >= next_count {
-                (wants, count_began) = (Wants::Nothing, now);
+            if count_wanted && counting.is_none() && now >= next_count {
+                (count_wanted, count_began) = (false, now);
                 counting = Some(Box::pin(self.look_at_store()));
             }
             // Counted from the last look: a steady stream of events must not put it off.
@@ -140,8 +140,8 @@ impl Presence {
                 () = sleep(wait), if looking.is_none() => looking = Some(Box::pin(self.look())),
                 wanted = done(&mut looking) => {
                     looked = self.hub.now_ms();
-                    wants = wanted;
-                    if wants == Wants::ToCatchUp && catching_up.is_none() {
+                    count_wanted = wanted == Wants::Count;
+                    if wanted == Wants::ToCatchUp && catching_up.is_none() {
                         catching_up = Some(Box::pin(self.apply_unapplied()));
                     }
                 }

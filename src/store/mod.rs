@@ -97,6 +97,26 @@ pub enum DurableState {
     Deactivated,
 }
 
+/// `$page!` of the literals that make up a [`DurableState`]'s condition on the tables `m` and `s`, in words that both databases
+/// understand; `$default` is how the one at hand writes the parameter of the default capacity.
+macro_rules! page_of_state {
+    ($state:expr, $page:ident, $default:literal) => {
+        match $state {
+            DurableState::Any => $page!("true"),
+            DurableState::Online => $page!("s.is_online"),
+            DurableState::OnlineWithRoom => {
+                $page!("s.is_online AND s.active_sessions < coalesce(m.max_sessions, ", $default, ")")
+            }
+            DurableState::OnlineFull => {
+                $page!("s.is_online AND s.active_sessions >= coalesce(m.max_sessions, ", $default, ")")
+            }
+            DurableState::Offline => $page!("NOT s.is_online AND m.is_active"),
+            DurableState::Deactivated => $page!("NOT m.is_active"),
+        }
+    };
+}
+use page_of_state;
+
 /// One page of mitras, by id. `search` matches the start of an id or any part of the display name, as it is written but for
 /// the case of letters (of ASCII surely, of others as the database's locale knows them).
 #[derive(Clone, Debug)]

@@ -290,6 +290,11 @@ async fn check_names_what_is_wrong_and_hides_secrets() {
     assert!(!output.status.success());
     assert!(lines.contains("store") && lines.contains("VALKEY_URL"), "{lines}");
     assert!(lines.contains("not connected") && lines.contains("refused"), "why: {lines}");
+    let database = format!("postgres://hunter3:hunter2@127.0.0.1:{}/none", free_port());
+    let output = check(&database, &away);
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let store = lines.lines().find(|line| line.contains("store")).expect("a line");
+    assert!(store.contains("refused") && store.contains("DATABASE_URL") && !lines.contains("hunter2"), "{lines}");
     assert!(!lines.contains("hunter2") && !said(&output).contains("hunter2"));
 }
 

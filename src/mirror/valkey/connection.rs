@@ -52,7 +52,7 @@ struct Health {
     /// Since when nothing has been answered, while something was asked.
     unanswered_since: Mutex<Option<Instant>>,
     renew: Notify,
-    /// Why there is no connection, while there is none: what a command then fails with is only that it waited in vain.
+    /// Why the connection was last lost or could not be made: while there is none, a command only fails with having waited in vain.
     trouble: Mutex<Option<String>>,
 }
 
@@ -196,7 +196,6 @@ impl Connection {
         let error = match result {
             Ok(value) => {
                 *self.health.unanswered_since.lock() = None;
-                *self.health.trouble.lock() = None;
                 return Ok(value);
             }
             Err(error) => error,
@@ -216,8 +215,8 @@ impl Connection {
     /// The error in words, without the passwords, which some servers repeat in theirs.
     fn describe(&self, what: &str, error: &Error) -> MirrorError {
         let mut text = match &*self.health.trouble.lock() {
-            Some(trouble) => format!("{what}: not connected: {trouble}"),
-            None => format!("{what}: {error}"),
+            Some(trouble) if !self.commands.borrow().is_connected() => format!("{what}: not connected: {trouble}"),
+            _ => format!("{what}: {error}"),
         };
         for password in &self.passwords {
             text = text.replace(password, "***");

@@ -5,9 +5,9 @@ use std::time::Duration;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{PostgresStore, explain};
+use super::{PostgresStore, explain, select_mitras, select_page};
 use crate::{
-    domain::{MitraId, NodeId},
+    domain::{MitraId, MitraRow, NodeId},
     store::{Heard, StoreError, milliseconds},
 };
 
@@ -32,24 +32,23 @@ impl PostgresStore {
         after: Option<MitraId>,
         limit: u32,
     ) -> Result<Vec<Heard>, StoreError> {
-        // As in `hadir_mitras`, each table from the cursor on, so that a page costs a page.
-        let sql = "SELECT m.id, s.online_epoch, \
-                   (extract(epoch FROM clock_timestamp() - h.last_heartbeat_at) * 1000)::bigint AS age_ms \
-                   FROM mitras m JOIN mitra_status s ON s.mitra_id = m.id JOIN mitra_heartbeats h ON h.mitra_id = m.id \
-                   WHERE s.is_online AND m.is_active AND m.id > $1 AND s.mitra_id > $1 AND h.mitra_id > $1 \
-                   AND h.last_heartbeat_at > now() - $2 * interval '1 millisecond' ORDER BY m.id LIMIT $3";
+        let sql = select_page!(
+            "id",
+            "$4",
+            "s.is_online AND m.is_active AND m.id > $2 AND s.mitra_id > $2 AND h.mitra_id > $2 \
+             AND h.last_heartbeat_at > now() - $3 * interval '1 millisecond'"
+        );
         let query = sqlx::query(sql)
+            .bind(self.capacity())
             .bind(after.map_or(Uuid::nil(), |id| id.0))
             .bind(milliseconds(within))
             .bind(i64::from(limit));
-        let heard = |row: &sqlx::postgres::PgRow| {
-            Ok::<_, sqlx::Error>(Heard {
-                id: MitraId(row.try_get("id")?),
-                online_epoch: row.try_get("online_epoch")?,
-                age: Duration::from_millis(row.try_get::<i64, _>("age_ms")?.max(0) as u64),
-            })
+        let heard = |row: MitraRow| Heard {
+            id: row.id,
+            online_epoch: row.online_epoch,
+            age: row.heartbeat_age.unwrap_or_default(),
         };
-        self.presence.ask(query).await?.iter().map(heard).collect::<Result<_, _>>().map_err(explain)
+        Ok(self.rows(query).await?.into_iter().map(heard).collect())
     }
 
     pub(super) async fn write_pause(&self, sweep: &str, rest: Duration) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{PostgresStore, explain, mitra_row, select_mitras, select_page};
 use crate::{
     domain::{AvailableMitra, AvailablePage, Counts, MitraId, PresenceEvent, SessionId, SubjectId},
-    store::{AuthSession, DurableState, MitraProfile, MitraQuery, StoreError, milliseconds},
+    store::{AuthSession, DurableState, MitraProfile, MitraQuery, StoreError, milliseconds, page_of_state},
 };
 
 impl PostgresStore {
@@ -22,28 +22,17 @@ impl PostgresStore {
 
     pub(super) async fn read_list(&self, query: &MitraQuery) -> Result<Vec<MitraProfile>, StoreError> {
         macro_rules! page_where {
-            ($state:literal) => {
+            ($($state:literal),+) => {
                 select_page!(
                     "id",
                     "$4",
                     "m.id > $2 AND s.mitra_id > $2 AND h.mitra_id > $2 AND ",
-                    $state,
+                    $($state,)+
                     " AND ($3 = '' OR starts_with(m.id::text, lower($3)) OR strpos(lower(m.display_name), lower($3)) > 0)"
                 )
             };
         }
-        let sql = match query.state {
-            DurableState::Any => page_where!("true"),
-            DurableState::Online => page_where!("s.is_online"),
-            DurableState::OnlineWithRoom => {
-                page_where!("s.is_online AND s.active_sessions < coalesce(m.max_sessions, $1)")
-            }
-            DurableState::OnlineFull => {
-                page_where!("s.is_online AND s.active_sessions >= coalesce(m.max_sessions, $1)")
-            }
-            DurableState::Offline => page_where!("NOT s.is_online AND m.is_active"),
-            DurableState::Deactivated => page_where!("NOT m.is_active"),
-        };
+        let sql = page_of_state!(query.state, page_where, "$1");
         let prepared = sqlx::query(sql)
             .bind(self.capacity())
             .bind(query.after.map_or(Uuid::nil(), |id| id.0))

@@ -137,19 +137,14 @@ fn explain(error: sqlx::Error) -> StoreError {
 /// `SELECT … ` of the columns of a [`MitraRow`] with the given rest of the statement; `?1` is the default capacity. A macro,
 /// because statements are literals: nothing of a caller's ever becomes SQL.
 macro_rules! select_mitras {
-    ($rest:literal) => {
-        select_mitras!("", $rest, "")
-    };
-    ($before:literal, $rest:literal, $after:literal) => {
+    ($($rest:literal),+) => {
         concat!(
-            $before,
             "SELECT m.id, m.display_name, m.is_active, s.is_online, s.active_sessions, \
              coalesce(m.max_sessions, ?1) AS max_sessions, s.revision, s.online_epoch, \
              (SELECT generation FROM hadir_meta) AS generation, \
              CAST(unixepoch('subsec') * 1000 AS INTEGER) - h.last_heartbeat_at AS age_ms \
              FROM mitras m JOIN mitra_status s ON s.mitra_id = m.id JOIN mitra_heartbeats h ON h.mitra_id = m.id ",
-            $rest,
-            $after
+            $($rest),+
         )
     };
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{SqliteStore, id_column, json_ids, mitra_row};
 use crate::{
     domain::{AvailableMitra, AvailablePage, Counts, MitraId, MitraRow, PresenceEvent, SessionId, SubjectId},
-    store::{AuthSession, DurableState, MitraProfile, MitraQuery, StoreError, milliseconds},
+    store::{AuthSession, DurableState, MitraProfile, MitraQuery, StoreError, milliseconds, page_of_state},
 };
 
 impl SqliteStore {
@@ -39,27 +39,16 @@ impl SqliteStore {
 
     pub(super) async fn read_list(&self, query: &MitraQuery) -> Result<Vec<MitraProfile>, StoreError> {
         macro_rules! page_where {
-            ($state:literal) => {
+            ($($state:literal),+) => {
                 select_mitras!(
-                    "SELECT * FROM (",
-                    $state,
-                    ") WHERE id > ?2 AND (?3 = '' OR substr(id, 1, length(?3)) = lower(?3) \
-                     OR instr(lower(display_name), lower(?3)) > 0) ORDER BY id LIMIT ?4"
+                    "WHERE m.id > ?2 AND ",
+                    $($state,)+
+                    " AND (?3 = '' OR substr(m.id, 1, length(?3)) = lower(?3) \
+                     OR instr(lower(m.display_name), lower(?3)) > 0) ORDER BY m.id LIMIT ?4"
                 )
             };
         }
-        let sql = match query.state {
-            DurableState::Any => page_where!(""),
-            DurableState::Online => page_where!("WHERE s.is_online = 1"),
-            DurableState::OnlineWithRoom => {
-                page_where!("WHERE s.is_online = 1 AND s.active_sessions < coalesce(m.max_sessions, ?1)")
-            }
-            DurableState::OnlineFull => {
-                page_where!("WHERE s.is_online = 1 AND s.active_sessions >= coalesce(m.max_sessions, ?1)")
-            }
-            DurableState::Offline => page_where!("WHERE s.is_online = 0 AND m.is_active = 1"),
-            DurableState::Deactivated => page_where!("WHERE m.is_active = 0"),
-        };
+        let sql = page_of_state!(query.state, page_where, "?1");
         let prepared = sqlx::query(sql)
             .bind(self.settings.default_max_sessions)
             .bind(query.after.map(|id| id.to_string()).unwrap_or_default())
@@ -100,9 +89,11 @@ impl SqliteStore {
     }
 
     pub(super) async fn read_available(&self, fresh_within: Duration, limit: u32) -> Result<AvailablePage, StoreError> {
-        let sql = select_mitras!(
+        let sql = concat!(
             "SELECT *, count(*) OVER () AS total FROM (",
-            "WHERE s.is_online = 1 AND m.is_active = 1 AND s.active_sessions < coalesce(m.max_sessions, ?1)",
+            select_mitras!(
+                "WHERE s.is_online = 1 AND m.is_active = 1 AND s.active_sessions < coalesce(m.max_sessions, ?1)"
+            ),
             ") WHERE age_ms <= ?2 ORDER BY random() LIMIT ?3"
         );
         let query = sqlx::query(sql)

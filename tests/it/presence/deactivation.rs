@@ -24,6 +24,9 @@ async fn a_deactivation_by_rest_closes_sockets_and_refuses_everything(world: Wor
     let answer = reply.json();
     assert_eq!((reply.status.as_u16(), &answer["active"], &answer["online"]), (200, &json!(false), &json!(false)));
     for socket in &mut sockets {
+        let told =
+            socket.until("the deactivation", |frame| frame["type"] == "status" && frame["active"] == false).await;
+        assert_eq!((&told["reason"], &told["online"]), (&json!("deactivated"), &json!(false)), "{told}");
         assert_eq!(socket.closed().await, Closed::new(4503, "deactivated"));
     }
     assert_eq!(watcher.sees(0).await["any"], false);
@@ -58,6 +61,9 @@ async fn a_deactivation_reaches_sockets_on_every_node_and_revokes_sign_ins(world
     watcher.sees(1).await;
     here.deactivate(&mitra).await;
     for socket in &mut sockets {
+        let told =
+            socket.until("the deactivation", |frame| frame["type"] == "status" && frame["active"] == false).await;
+        assert_eq!(told["reason"], "deactivated", "{told}");
         assert_eq!(socket.closed().await, Closed::new(4503, "deactivated"));
     }
     watcher.sees(0).await;
