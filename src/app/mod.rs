@@ -4,6 +4,7 @@
 
 mod backends;
 mod check;
+mod crypto;
 mod print;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -16,6 +17,7 @@ use tokio::{
 };
 
 pub use check::{CheckLine, check};
+pub use crypto::choose_crypto_provider;
 
 use backends::Backends;
 
@@ -70,6 +72,7 @@ impl Server {
 
     /// The same with more public routes (the demo's pages).
     pub(crate) async fn start_with(config: Config, more: Router) -> Result<Self> {
+        choose_crypto_provider();
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::new();
         let verifier = TokenVerifier::new(&config.auth)?;

@@ -30,6 +30,7 @@ pub async fn run(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> ExitCode {
+    app::choose_crypto_provider();
     let invocation = match parse(arguments, environment) {
         Ok(invocation) => invocation,
         Err(error) => {

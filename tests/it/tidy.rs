@@ -165,6 +165,16 @@ fn what_belongs_in_one_place_is_there_only() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// With two crypto providers compiled in and none chosen, the first TLS connection panics.
+#[test]
+fn one_crypto_provider_is_compiled_in() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).expect("text");
+    let rustls: Vec<_> = lock.split("[[package]]").filter(|entry| entry.contains("name = \"rustls\"\n")).collect();
+    assert_eq!(rustls.len(), 1, "one version of rustls");
+    assert!(rustls[0].contains("\"aws-lc-rs\""), "{}", rustls[0]);
+    assert!(!rustls[0].contains("\"ring\""), "{}", rustls[0]);
+}
+
 #[test]
 fn files_are_short_and_say_what_they_are() {
     let mut wrong = Vec::new();

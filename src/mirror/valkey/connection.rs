@@ -277,4 +277,10 @@ mod tests {
         let masked = sentinels.judge::<()>("tick", Err(error)).expect_err("an error stays one").to_string();
         assert!(!masked.contains("swordfish") && !masked.contains("hunter2"), "{masked}");
     }
+
+    #[tokio::test]
+    async fn an_address_with_tls_is_understood() {
+        let made = Connection::new("rediss://localhost:6380", Duration::from_millis(300), Duration::from_secs(1));
+        assert!(made.is_ok(), "{:?}", made.err());
+    }
 }
