@@ -61,7 +61,7 @@ impl<A: Allowed> FromRequestParts<Api> for Caller<A> {
             return Err(Problem::new(ErrorCode::Unauthorized, detail).into());
         }
         let Presented::Header(token) = presented(&parts.headers) else { return Err(Problem::unauthorized().into()) };
-        let principal = api.verifier.verify(token).map_err(|_| Problem::unauthorized())?;
+        let principal = api.verifier.verify(token).await.map_err(|_| Problem::unauthorized())?;
         if !principal.is_one_of(A::ROLES) {
             return Err(Problem::new(ErrorCode::Forbidden, "this token's role may not do this").into());
         }

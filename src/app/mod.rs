@@ -23,7 +23,7 @@ use backends::Backends;
 
 use crate::{
     api::{self, Api, ApiParts, ApiSettings},
-    auth::{TokenIssuer, TokenVerifier},
+    auth::{SecretError, TokenIssuer, TokenVerifier},
     config::{Config, LimitsConfig, TimingConfig},
     demo::{self, DemoSize},
     gateway::{AcceptLimits, Gateway, GatewaySettings, serve as accept},
@@ -52,7 +52,7 @@ pub struct Server {
     config: Config,
     public_addr: SocketAddr,
     internal_addr: SocketAddr,
-    issuer: TokenIssuer,
+    issuer: Option<TokenIssuer>,
     presence: Arc<Presence>,
     sessions: Arc<Sessions>,
     store: Arc<dyn Store>,
@@ -75,8 +75,16 @@ impl Server {
         choose_crypto_provider();
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::new();
-        let verifier = TokenVerifier::new(&config.auth)?;
-        let issuer = TokenIssuer::new(&config.auth)?;
+        let verifier = TokenVerifier::new(&config.auth, metrics.clone())?;
+        let issuer = match TokenIssuer::new(&config.auth) {
+            Err(SecretError::NoSecret) => None,
+            other => Some(other?),
+        };
+        if let Some(keys) = verifier.public_keys() {
+            // A source that is unavailable is no reason to stay away: it is asked again.
+            let _logged = keys.refresh().await;
+            lifecycle.spawn_until_stop(Arc::clone(keys).keep());
+        }
         let limits = accept_limits(&config.limits, &config.timing);
         // Both ports are taken before anything is done, so that one that is not free is told at once; the public one is
         // listened on only when there is something to say.
@@ -150,8 +158,11 @@ impl Server {
     }
 
     /// Signs tokens that this server believes.
-    pub fn issuer(&self) -> &TokenIssuer {
-        &self.issuer
+    ///
+    /// # Errors
+    /// Only public keys are configured.
+    pub fn issuer(&self) -> Result<&TokenIssuer, SecretError> {
+        self.issuer.as_ref().ok_or(SecretError::NoSecret)
     }
 
     /// The use cases, for the demo and tests.
@@ -252,7 +263,7 @@ pub async fn demo(mut config: Config, size: DemoSize) -> Result<()> {
     server.log_where();
     let fleet = demo::Fleet {
         public_addr: server.public_addr(),
-        issuer: server.issuer().clone(),
+        issuer: server.issuer()?.clone(),
         lifecycle: server.lifecycle().clone(),
         store: Arc::clone(server.store()),
     };

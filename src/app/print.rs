@@ -39,9 +39,10 @@ async fn tokens(server: &Server) -> Result<Tokens> {
     let mitra = MitraId(Uuid::from_u128(0x4ad1_0000_0000_4000_8000_0000_0000_0001));
     let cause = Cause::new(Actor::Service, "printed token");
     server.store().put_mitra(mitra, "You (printed token)", None, &cause).await?;
-    let someone = |role| server.issuer().token(SubjectId(Uuid::new_v4()), role);
+    let issuer = server.issuer()?;
+    let someone = |role| issuer.token(SubjectId(Uuid::new_v4()), role);
     Ok(Tokens {
-        mitra: server.issuer().token(mitra, Role::Mitra),
+        mitra: issuer.token(mitra, Role::Mitra),
         customer: someone(Role::Customer),
         dashboard: someone(Role::Dashboard),
         service: someone(Role::Service),

@@ -42,7 +42,7 @@ struct Inner {
 impl TokenIssuer {
     /// Builds the key; reads or creates the generated secret when none is configured.
     pub fn new(config: &AuthConfig) -> Result<Self, SecretError> {
-        let secret = secret::resolve(config)?;
+        let secret = secret::resolve(config)?.ok_or(SecretError::NoSecret)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 key: EncodingKey::from_secret(secret.expose().as_bytes()),

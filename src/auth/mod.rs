@@ -4,9 +4,13 @@
 //! the store by `presence`. Called by `gateway` and `api`; `cli`, the demo and the tests issue tokens with it.
 
 mod bearer;
+mod claims;
 mod issuer;
+mod key_set;
 mod origin;
 mod principal;
+mod public_keys;
+mod refusal;
 pub mod secret;
 mod verifier;
 
@@ -14,8 +18,10 @@ pub use bearer::{Presented, presented, query_carries_token, speaks_subprotocol};
 pub use issuer::{Grant, TokenIssuer};
 pub use origin::origin_allowed;
 pub use principal::Principal;
+pub use public_keys::PublicKeys;
+pub use refusal::InvalidToken;
 pub use secret::SecretError;
-pub use verifier::{InvalidToken, LEEWAY, MAX_TOKEN_BYTES, TokenVerifier};
+pub use verifier::{LEEWAY, MAX_TOKEN_BYTES, TokenVerifier};
 
 use serde::Serialize;
 

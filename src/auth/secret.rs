@@ -20,9 +20,12 @@ const SECRET_BYTES: usize = 32;
 /// The length of [`SECRET_BYTES`] in base64 without padding.
 const SECRET_CHARS: usize = 43;
 
-/// The generated secret cannot be had. Each says what to do.
+/// There is no secret to sign with. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
+    /// Only public keys are configured: whoever has the private ones signs.
+    #[error("there is no secret to sign with, because only public keys are configured: take a token from your identity provider, or set AUTH_JWT_SECRET beside the key set")]
+    NoSecret,
     /// The folder cannot be made or written.
     #[error(
         "the data folder {} cannot be written ({error}): make it writable for this user, or set HADIR_DATA_DIR to a folder that is",
@@ -40,11 +43,12 @@ pub enum SecretError {
     Damaged { path: PathBuf },
 }
 
-/// The configured secret, or the generated one.
-pub fn resolve(config: &AuthConfig) -> Result<Secret, SecretError> {
+/// The configured secret, or the generated one; `None` where only public keys verify.
+pub fn resolve(config: &AuthConfig) -> Result<Option<Secret>, SecretError> {
     match &config.secret {
-        SecretSource::Configured(secret) => Ok(secret.clone()),
-        SecretSource::Generated(dir) => load_or_create(dir),
+        SecretSource::Configured(secret) => Ok(Some(secret.clone())),
+        SecretSource::Generated(dir) => load_or_create(dir).map(Some),
+        SecretSource::None => Ok(None),
     }
 }
 

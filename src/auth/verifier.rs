@@ -1,153 +1,183 @@
-//! From the text of a token to a [`Principal`], or one opaque refusal.
+//! From the text of a token to a [`Principal`], or a refusal.
 
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use serde::Deserialize;
-use uuid::Uuid;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
 
-use crate::{
-    config::AuthConfig,
-    domain::{Role, SubjectId},
+use super::{
+    InvalidToken, Principal, SecretError,
+    claims::{ClaimNames, Claims, SignedBy},
+    public_keys::PublicKeys,
+    refusal::RefusalLog,
+    secret,
 };
+use crate::{config::AuthConfig, telemetry::Metrics};
 
-use super::{Principal, SecretError, secret};
-
-/// Longer tokens are refused before anything is decoded. Ours have about 250 bytes.
+/// Longer tokens are refused before anything is decoded. Ours have about 250 bytes; those of identity
+/// providers have one or two thousand.
 pub const MAX_TOKEN_BYTES: usize = 4096;
 
 /// Difference of clocks that is forgiven, at `exp` and `nbf`.
 pub const LEEWAY: Duration = Duration::from_secs(5);
 
-/// 9999-12-31T23:59:59Z in seconds since 1970: later times are nonsense.
-const LATEST_EXP: f64 = 253_402_300_799.0;
-
-/// The token is not good. One answer for every reason, so that nobody learns which part to improve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the token is not valid")]
-pub struct InvalidToken;
-
-/// Verifies tokens with the current and the previous secret. Keys are built once; cloning shares them.
+/// Verifies tokens with the secrets and the public keys. Keys are built once; cloning shares them.
 #[derive(Clone)]
 pub struct TokenVerifier {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    /// One algorithm per key, whatever a token's header says.
-    keys: Vec<(DecodingKey, Validation)>,
-}
-
-#[derive(Deserialize)]
-struct ReadClaims {
-    sub: String,
-    role: String,
-    exp: f64,
-    nbf: Option<f64>,
-    sid: Option<String>,
+    /// HS256 only, whatever a token's header says.
+    secrets: Vec<DecodingKey>,
+    public: Option<Arc<PublicKeys>>,
+    issuer: Option<String>,
+    audience: Option<String>,
+    claims: ClaimNames,
+    refusals: RefusalLog,
 }
 
 impl TokenVerifier {
-    /// Builds the keys; reads or creates the generated secret when none is configured.
-    pub fn new(config: &AuthConfig) -> Result<Self, SecretError> {
+    /// Builds the keys; reads or creates the generated secret when none is configured. Public keys
+    /// are read by [`PublicKeys::refresh`].
+    ///
+    /// # Errors
+    /// The generated secret cannot be had.
+    pub fn new(config: &AuthConfig, metrics: Metrics) -> Result<Self, SecretError> {
         let current = secret::resolve(config)?;
-        let keys = [Some(&current), config.previous_secret.as_ref()]
+        let secrets = [current.as_ref(), config.previous_secret.as_ref()]
             .into_iter()
             .flatten()
-            .map(|secret| (DecodingKey::from_secret(secret.expose().as_bytes()), validation(config)))
+            .map(|secret| DecodingKey::from_secret(secret.expose().as_bytes()))
             .collect();
-        Ok(Self { inner: Arc::new(Inner { keys }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                secrets,
+                public: PublicKeys::new(config, metrics).map(Arc::new),
+                issuer: config.issuer.clone(),
+                audience: config.audience.clone(),
+                claims: ClaimNames::new(config),
+                refusals: RefusalLog::default(),
+            }),
+        })
     }
 
-    /// Whether the token is good now.
-    pub fn verify(&self, token: &str) -> Result<Principal, InvalidToken> {
-        self.verify_at(token, Utc::now())
+    /// The public keys, when a source is configured.
+    pub fn public_keys(&self) -> Option<&Arc<PublicKeys>> {
+        self.inner.public.as_ref()
     }
 
-    /// Whether the token is good at `now`.
+    /// Whether the token is good now. An unknown public key is looked for at the source first, at
+    /// most once in ten seconds.
+    ///
+    /// # Errors
+    /// Why it is refused; that is for the log, not for the client.
+    pub async fn verify(&self, token: &str) -> Result<Principal, InvalidToken> {
+        let mut result = self.verify_at(token, Utc::now());
+        if let (Err(InvalidToken::UnknownKey { .. }), Some(keys)) = (&result, &self.inner.public)
+            && keys.refreshed_for_unknown_key().await
+        {
+            result = self.verify_at(token, Utc::now());
+        }
+        if let Err(reason) = &result {
+            self.inner.refusals.note(reason);
+        }
+        result
+    }
+
+    /// Whether the token is good at `now`, with the keys that are known.
+    ///
+    /// # Errors
+    /// Why it is refused.
     pub fn verify_at(&self, token: &str, now: DateTime<Utc>) -> Result<Principal, InvalidToken> {
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(InvalidToken);
+            return Err(InvalidToken::TooLong);
         }
-        let decoded = self
-            .inner
-            .keys
-            .iter()
-            .find_map(|(key, validation)| jsonwebtoken::decode::<ReadClaims>(token, key, validation).ok())
-            .ok_or(InvalidToken)?;
-        // RFC 7515 section 4.1.11: a critical extension that is not understood refuses the token; we understand none.
-        if decoded.header.crit.is_some() {
-            return Err(InvalidToken);
+        let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken::NotAToken)?;
+        // RFC 7515 section 4.1.11: a critical extension that is not understood refuses the token.
+        if header.crit.is_some() {
+            return Err(InvalidToken::Critical);
         }
-        principal(&decoded.claims, now)
+        let (claims, signed_by) = match (header.alg, &self.inner.public) {
+            (Algorithm::HS256, _) if !self.inner.secrets.is_empty() => {
+                (self.signed_with_a_secret(token)?, SignedBy::Secret)
+            }
+            (algorithm @ (Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA), Some(keys)) => {
+                let keys = keys.current();
+                let key = keys.find(algorithm, header.kid.as_deref())?;
+                (self.decoded(token, &key.key, key.algorithm)?, SignedBy::PublicKey)
+            }
+            (other, _) => return Err(self.not_accepted(other)),
+        };
+        self.inner.claims.principal(&claims, signed_by, now)
     }
-}
 
-/// The library skips what is missing or of the wrong type unless it is listed as required, and is told to leave the
-/// clock alone: times are compared below, with the caller's `now`.
-fn validation(config: &AuthConfig) -> Validation {
-    let mut validation = Validation::new(Algorithm::HS256);
-    let mut required = vec!["exp", "sub"];
-    validation.validate_exp = false;
-    validation.validate_nbf = false;
-    validation.validate_aud = config.audience.is_some();
-    if let Some(issuer) = &config.issuer {
-        required.push("iss");
-        validation.set_issuer(&[issuer]);
+    /// The claims, by the first secret that signed it; else the reason that says most.
+    fn signed_with_a_secret(&self, token: &str) -> Result<Claims, InvalidToken> {
+        let mut refusal = InvalidToken::Signature;
+        for key in &self.inner.secrets {
+            match self.decoded(token, key, Algorithm::HS256) {
+                Err(InvalidToken::Signature) => {}
+                Err(other) => refusal = other,
+                Ok(claims) => return Ok(claims),
+            }
+        }
+        Err(refusal)
     }
-    if let Some(audience) = &config.audience {
-        required.push("aud");
-        validation.set_audience(&[audience]);
-    }
-    validation.set_required_spec_claims(&required);
-    validation
-}
 
-fn principal(claims: &ReadClaims, now: DateTime<Utc>) -> Result<Principal, InvalidToken> {
-    let expires_at = instant(claims.exp)?;
-    if now >= expires_at + LEEWAY {
-        return Err(InvalidToken);
+    fn decoded(&self, token: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<Claims, InvalidToken> {
+        let decoded = jsonwebtoken::decode::<Claims>(token, key, &self.validation(algorithm));
+        decoded.map(|token| token.claims).map_err(|error| match error.kind() {
+            ErrorKind::InvalidSignature => InvalidToken::Signature,
+            ErrorKind::MissingRequiredClaim(claim) => InvalidToken::Missing(claim.clone()),
+            ErrorKind::InvalidIssuer => InvalidToken::wrong("iss", "is not AUTH_JWT_ISSUER"),
+            ErrorKind::InvalidAudience => InvalidToken::wrong("aud", "does not name AUTH_JWT_AUDIENCE"),
+            ErrorKind::InvalidClaimFormat(claim) => InvalidToken::wrong(claim, "is of another type"),
+            _ => InvalidToken::NotAToken,
+        })
     }
-    if let Some(not_before) = claims.nbf
-        && now + LEEWAY < instant(not_before)?
-    {
-        return Err(InvalidToken);
-    }
-    Ok(Principal {
-        subject: SubjectId(uuid(&claims.sub)?),
-        role: claims.role.parse::<Role>().map_err(|_| InvalidToken)?,
-        expires_at,
-        session_id: claims.sid.as_deref().map(uuid).transpose()?,
-    })
-}
 
-/// RFC 7519's NumericDate: seconds since 1970, fractions allowed.
-fn instant(seconds: f64) -> Result<DateTime<Utc>, InvalidToken> {
-    if !(0.0..=LATEST_EXP).contains(&seconds) {
-        return Err(InvalidToken);
+    /// The library skips what is missing or of the wrong type unless it is listed as required, and
+    /// leaves the clock alone: times are compared with the caller's `now`.
+    fn validation(&self, algorithm: Algorithm) -> Validation {
+        let mut validation = Validation::new(algorithm);
+        let mut required = Vec::new();
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        validation.validate_aud = self.inner.audience.is_some();
+        if let Some(issuer) = &self.inner.issuer {
+            required.push("iss");
+            validation.set_issuer(&[issuer]);
+        }
+        if let Some(audience) = &self.inner.audience {
+            required.push("aud");
+            validation.set_audience(&[audience]);
+        }
+        validation.set_required_spec_claims(&required);
+        validation
     }
-    // In range by the line above, so the cast neither wraps nor saturates.
-    DateTime::from_timestamp_millis((seconds * 1000.0) as i64).ok_or(InvalidToken)
-}
 
-/// The common form with dashes only: the parser also takes braces and URNs, which are other strings for other programs.
-fn uuid(text: &str) -> Result<Uuid, InvalidToken> {
-    if text.len() != uuid::fmt::Hyphenated::LENGTH {
-        return Err(InvalidToken);
+    fn not_accepted(&self, algorithm: Algorithm) -> InvalidToken {
+        let accepted = match (self.inner.secrets.is_empty(), self.inner.public.is_some()) {
+            (false, false) => "only HS256 with AUTH_JWT_SECRET is accepted (AUTH_JWKS_URL adds public keys)",
+            (true, _) => "only RS256, ES256 and EdDSA of the key set are accepted",
+            (false, true) => "only HS256, RS256, ES256 and EdDSA are accepted",
+        };
+        InvalidToken::Algorithm { algorithm: format!("{algorithm:?}"), accepted }
     }
-    Uuid::try_parse(text).map_err(|_| InvalidToken)
 }
 
 #[cfg(test)]
 mod tests {
     use jsonwebtoken::{EncodingKey, Header};
     use serde_json::{Value, json};
+    use uuid::Uuid;
 
     use super::*;
     use crate::{
         auth::{Grant, TokenIssuer},
         config::Config,
+        domain::{Role, SubjectId},
     };
 
     const SECRET: &str = "the current secret, 32 characters";
@@ -160,7 +190,7 @@ mod tests {
     }
 
     fn verifier(pairs: &[(&str, &str)]) -> TokenVerifier {
-        TokenVerifier::new(&config(pairs)).expect("a configured secret")
+        TokenVerifier::new(&config(pairs), Metrics::new()).expect("a configured secret")
     }
 
     fn now() -> DateTime<Utc> {
@@ -278,7 +308,7 @@ mod tests {
         let verifier = verifier(&[]);
         assert!(verifier.verify_at(&fine, now()).is_ok(), "the one that the others are bent from is good");
         for (what, token) in cases {
-            assert_eq!(verifier.verify_at(&token, now()), Err(InvalidToken), "{what}");
+            assert!(verifier.verify_at(&token, now()).is_err(), "{what}");
         }
     }
 
@@ -289,7 +319,7 @@ mod tests {
         let (small, large) = (just(2800), just(3000));
         assert!(small.len() <= MAX_TOKEN_BYTES && large.len() > MAX_TOKEN_BYTES);
         assert!(verifier.verify_at(&small, now()).is_ok());
-        assert_eq!(verifier.verify_at(&large, now()), Err(InvalidToken));
+        assert!(verifier.verify_at(&large, now()).is_err());
     }
 
     #[test]
@@ -298,9 +328,9 @@ mod tests {
         let at =
             |name: &str, seconds: i64| signed(&Header::default(), &with(name, json!(1_800_000_000 + seconds)), SECRET);
         assert!(verifier.verify_at(&at("exp", -4), now()).is_ok());
-        assert_eq!(verifier.verify_at(&at("exp", -5), now()), Err(InvalidToken));
+        assert!(verifier.verify_at(&at("exp", -5), now()).is_err());
         assert!(verifier.verify_at(&at("nbf", 5), now()).is_ok());
-        assert_eq!(verifier.verify_at(&at("nbf", 6), now()), Err(InvalidToken));
+        assert!(verifier.verify_at(&at("nbf", 6), now()).is_err());
     }
 
     #[test]
@@ -309,7 +339,7 @@ mod tests {
         let (new, old) = (signed(&Header::default(), &good(), SECRET), signed(&Header::default(), &good(), PREVIOUS));
         assert!(rotating.verify_at(&new, now()).is_ok());
         assert!(rotating.verify_at(&old, now()).is_ok());
-        assert_eq!(verifier(&[]).verify_at(&old, now()), Err(InvalidToken));
+        assert!(verifier(&[]).verify_at(&old, now()).is_err());
     }
 
     #[test]
@@ -338,7 +368,7 @@ mod tests {
             (json!(7), aud.clone()),
         ] {
             let token = token(wrong_iss.clone(), wrong_aud.clone());
-            assert_eq!(strict.verify_at(&token, now()), Err(InvalidToken), "{wrong_iss} {wrong_aud}");
+            assert!(strict.verify_at(&token, now()).is_err(), "{wrong_iss} {wrong_aud}");
         }
         assert!(plain.verify_at(&token(json!("anybody"), json!("anything")), now()).is_ok());
     }
@@ -353,11 +383,11 @@ mod tests {
             session_id: Some(Uuid::nil()),
             ttl: Duration::from_millis(1500),
         };
-        let verifier = TokenVerifier::new(&config).expect("a configured secret");
+        let verifier = TokenVerifier::new(&config, Metrics::new()).expect("a configured secret");
         let principal = verifier.verify_at(&issuer.issue(&grant, now()), now()).expect("good");
         assert_eq!((principal.subject, principal.role), (grant.subject, grant.role));
         assert_eq!(principal.session_id, Some(Uuid::nil()));
         assert_eq!(principal.expires_at, now() + grant.ttl);
-        assert!(verifier.verify(&issuer.token(grant.subject, Role::Customer)).is_ok());
+        assert!(verifier.verify_at(&issuer.token(grant.subject, Role::Customer), Utc::now()).is_ok());
     }
 }

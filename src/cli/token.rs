@@ -51,8 +51,8 @@ mod tests {
             let config = Config::from_pairs(&pairs).expect("valid");
             let request = TokenRequest { role: Role::Service, subject: None, ttl: Some(Duration::from_secs(60)) };
             let line = issue(&config, &request).expect("issued");
-            let verifier = TokenVerifier::new(&config.auth).expect("the same secret");
-            let principal = verifier.verify(line.trim_end()).expect("good");
+            let verifier = TokenVerifier::new(&config.auth, crate::telemetry::Metrics::new()).expect("the same secret");
+            let principal = verifier.verify_at(line.trim_end(), Utc::now()).expect("good");
             assert_eq!(principal.role, Role::Service);
             assert!(principal.expires_at <= Utc::now() + Duration::from_secs(60));
         }

@@ -26,7 +26,7 @@ use std::fmt;
 
 use crate::domain::NodeId;
 
-pub use auth::{AuthConfig, SecretSource};
+pub use auth::{AuthConfig, KeySource, SecretSource};
 pub use docs::{effective, reference};
 pub use drain::DrainConfig;
 pub use limits::{LimitsConfig, NodeCap};

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::Secret;
+use crate::domain::Role;
 
 /// Nothing that Hadir waits for takes longer than a year.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -124,9 +125,42 @@ pub fn signing_secret(secret: &str) -> Result<Secret, String> {
     Ok(Secret::new(secret))
 }
 
-/// Accepted as a name, refused as a value: asymmetric keys are not built yet.
-pub fn not_yet_a_key_set(_: &str) -> Result<std::convert::Infallible, String> {
-    Err("is not supported by this version, which verifies HS256 only: remove it and set AUTH_JWT_SECRET".to_owned())
+/// Where public keys are published. Plain http only to this machine: whoever can change the answer
+/// can sign tokens.
+pub fn key_set_url(text: &str) -> Result<Url, String> {
+    const EXAMPLE: &str = "write for example https://id.example.com/.well-known/jwks.json";
+    let url = Url::parse(text).map_err(|error| format!("is not a URL ({error}): {EXAMPLE}"))?;
+    let is_loopback = match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => return Err(format!("names no host: {EXAMPLE}")),
+    };
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback => Ok(url),
+        "http" => Err(format!("is plain http to another machine, where others could put in keys of theirs: {EXAMPLE}")),
+        _ => Err(format!("has another scheme than https: {EXAMPLE}")),
+    }
+}
+
+/// Foreign words for roles: `partner=mitra,admin=dashboard`.
+pub fn role_map(text: &str) -> Result<Vec<(String, Role)>, String> {
+    let roles: Vec<(String, Role)> = listed(text)
+        .map(|item| {
+            let (foreign, own) = item.split_once('=').ok_or_else(|| {
+                format!("contains `{item}` without `=`: write foreign=role, for example partner=mitra,admin=dashboard")
+            })?;
+            let role = own.trim().parse().map_err(|error| format!("contains `{}`: {error}", own.trim()))?;
+            Ok((foreign.trim().to_owned(), role))
+        })
+        .collect::<Result<_, String>>()?;
+    for (index, (foreign, _)) in roles.iter().enumerate() {
+        if roles[..index].iter().any(|(earlier, _)| earlier == foreign) {
+            return Err(format!("maps `{foreign}` twice: keep one"));
+        }
+    }
+    Ok(roles)
 }
 
 /// A URL of a PostgreSQL database.

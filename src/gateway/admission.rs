@@ -148,7 +148,7 @@ impl Gateway {
 
     /// Registers before the sign-in is checked in the store, so that no order to close slips between.
     async fn admit(&self, path: Path, token: &str) -> Result<Admitted, (Option<Role>, Refusal)> {
-        let principal = self.verifier.verify(token).map_err(|_| (None, Refusal::Token))?;
+        let principal = self.verifier.verify(token).await.map_err(|_| (None, Refusal::Token))?;
         let role = principal.role;
         if !path.admits(role) {
             return Err((Some(role), Refusal::Role));

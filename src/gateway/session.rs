@@ -252,7 +252,7 @@ impl Session {
 
     /// A new token on a live socket: the same subject and role, its sign-in checked.
     async fn refresh(&mut self, id: Option<&str>, token: &str) -> Result<(), End> {
-        let newer = self.gateway.verifier.verify(token).ok().filter(|newer| self.principal.may_become(newer));
+        let newer = self.gateway.verifier.verify(token).await.ok().filter(|newer| self.principal.may_become(newer));
         let Some(newer) = newer else {
             let text = "the new token must be good and keep `sub` and `role`";
             return self.send_error(id, ErrorCode::Unauthorized, text).await;

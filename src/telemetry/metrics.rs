@@ -5,6 +5,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{
@@ -89,6 +90,9 @@ struct Inner {
     snapshot_delivery_seconds: Histogram,
     pubsub_loop_lag_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
     watch_skipped: Counter,
+    key_set_refreshes: Family<One, Counter>,
+    key_set_keys: Gauge,
+    key_set_read_timestamp: Gauge,
     mitras: Family<One, Gauge>,
     sessions: Family<One, Gauge>,
 }
@@ -170,6 +174,13 @@ impl Metrics {
                 hadir,
                 "watch_skipped",
                 "Messages of the mirror that this node was too slow for; it read afresh",
+            ),
+            key_set_refreshes: register(hadir, "key_set_refreshes", "Times the set of public keys was read, by result"),
+            key_set_keys: register(hadir, "key_set_keys", "Public keys in force"),
+            key_set_read_timestamp: register(
+                hadir,
+                "key_set_read_timestamp_seconds",
+                "When the public keys in force were read, seconds since 1970",
             ),
             mitras: register(hadir, "mitras", "Mitras by state, as this node last counted"),
             sessions: register(hadir, "sessions", "Chat sessions by status, as this node last counted"),
@@ -291,6 +302,18 @@ impl Metrics {
     /// The pub/sub probe came back, or has been out for this long.
     pub fn set_pubsub_loop_lag(&self, lag: Duration) {
         self.inner.pubsub_loop_lag_seconds.set(lag.as_secs_f64());
+    }
+
+    /// The set of public keys was read at this time and has this many.
+    pub fn key_set_read(&self, keys: usize, at: DateTime<Utc>) {
+        self.inner.key_set_refreshes.get_or_create(&[("result", Outcome::Ok.as_str())]).inc();
+        self.inner.key_set_keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
+        self.inner.key_set_read_timestamp.set(at.timestamp());
+    }
+
+    /// The set of public keys could not be read.
+    pub fn key_set_failed(&self) {
+        self.inner.key_set_refreshes.get_or_create(&[("result", Outcome::Error.as_str())]).inc();
     }
 
     /// So many messages of the mirror were missed.

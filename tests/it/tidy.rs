@@ -13,7 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("protocol", &["domain"]),
     ("config", &["domain"]),
     ("telemetry", &["config", "domain"]),
-    ("auth", &["config", "domain", "protocol"]),
+    ("auth", &["config", "domain", "protocol", "telemetry"]),
     ("hub", &["domain", "protocol"]),
     ("store", &["domain"]),
     ("mirror", &["domain"]),

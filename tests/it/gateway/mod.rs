@@ -5,4 +5,5 @@ mod bounds;
 pub mod frames;
 mod lifetime;
 mod mitra;
+mod public_keys;
 mod watcher;

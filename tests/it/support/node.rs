@@ -128,7 +128,7 @@ impl Node {
     }
 
     pub fn token_of(&self, subject: impl Into<SubjectId>, role: Role) -> String {
-        self.server.issuer().token(subject, role)
+        self.server.issuer().expect("a secret").token(subject, role)
     }
 
     /// A token that lives so long, on a sign-in if one is named.
@@ -140,13 +140,13 @@ impl Node {
         ttl: Duration,
     ) -> String {
         let grant = Grant { subject: subject.into(), role, session_id, ttl };
-        self.server.issuer().issue(&grant, Utc::now())
+        self.server.issuer().expect("a secret").issue(&grant, Utc::now())
     }
 
     /// A token that expired an hour ago.
     pub fn expired_token(&self, role: Role) -> String {
         let grant = Grant { subject: SubjectId(Uuid::new_v4()), role, session_id: None, ttl: Duration::from_secs(60) };
-        self.server.issuer().issue(&grant, Utc::now() - chrono::TimeDelta::hours(1))
+        self.server.issuer().expect("a secret").issue(&grant, Utc::now() - chrono::TimeDelta::hours(1))
     }
 
     /// A mitra that exists and is offline.
