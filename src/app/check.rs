@@ -1,7 +1,7 @@
 //! Looking at everything that `serve` needs from outside, changing nothing.
 
 use super::backends;
-use crate::{config::Config, lifecycle::Lifecycle};
+use crate::{auth::TokenVerifier, config::Config, lifecycle::Lifecycle, telemetry::Metrics};
 
 /// One thing that was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,5 +29,20 @@ pub async fn check(config: &Config) -> Vec<CheckLine> {
         Err(error) => Err(format!("{error}; see that Valkey runs and that VALKEY_URL is right")),
     };
     mirror.close().await;
-    vec![line("store", store_line), line("mirror", mirror_line)]
+    let mut lines = vec![line("store", store_line), line("mirror", mirror_line)];
+    lines.extend(public_keys(config).await);
+    lines
+}
+
+/// Whether the public keys can be read, where a source is configured.
+async fn public_keys(config: &Config) -> Option<CheckLine> {
+    let verifier = TokenVerifier::new(&config.auth, Metrics::new()).ok()?;
+    let keys = verifier.public_keys()?;
+    let result = match keys.refresh().await {
+        Ok(count) => Ok(format!("{count} public keys from {}", keys.source())),
+        Err(why) => {
+            Err(format!("the set of public keys at {} {why}: correct AUTH_JWKS_URL or AUTH_JWKS_FILE", keys.source()))
+        }
+    };
+    Some(CheckLine { name: "keys".to_owned(), result })
 }

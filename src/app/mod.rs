@@ -24,7 +24,7 @@ use backends::Backends;
 use crate::{
     api::{self, Api, ApiParts, ApiSettings},
     auth::{SecretError, TokenIssuer, TokenVerifier},
-    config::{Config, LimitsConfig, TimingConfig},
+    config::{Config, KeySource, LimitsConfig, TimingConfig},
     demo::{self, DemoSize},
     gateway::{AcceptLimits, Gateway, GatewaySettings, serve as accept},
     hub::{Hub, HubLimits},
@@ -81,8 +81,12 @@ impl Server {
             other => Some(other?),
         };
         if let Some(keys) = verifier.public_keys() {
-            // A source that is unavailable is no reason to stay away: it is asked again.
-            let _logged = keys.refresh().await;
+            if let Err(why) = keys.refresh().await
+                && let Some(KeySource::File(path)) = &config.auth.key_source
+            {
+                anyhow::bail!("AUTH_JWKS_FILE {} {why}: correct the file or the setting", path.display());
+            }
+            // A URL that is unavailable stops no start: it is asked again, and meanwhile its tokens are refused.
             lifecycle.spawn_until_stop(Arc::clone(keys).keep());
         }
         let limits = accept_limits(&config.limits, &config.timing);

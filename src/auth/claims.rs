@@ -35,11 +35,7 @@ pub(super) struct ClaimNames {
 
 impl ClaimNames {
     pub(super) fn new(config: &AuthConfig) -> Self {
-        Self {
-            subject: config.claim_subject.clone(),
-            role: config.claim_role.clone(),
-            roles: config.role_map.clone(),
-        }
+        Self { subject: config.claim_subject.clone(), role: config.claim_role.clone(), roles: config.role_map.clone() }
     }
 
     /// For whom these claims speak at `now`.
@@ -98,7 +94,10 @@ impl ClaimNames {
         }
         meant.ok_or_else(|| {
             let shown = quoted(&words.join(", "));
-            InvalidToken::wrong(&self.role, format!("is `{shown}`, which is no role of Hadir's (AUTH_ROLE_MAP maps others)"))
+            InvalidToken::wrong(
+                &self.role,
+                format!("is `{shown}`, which is no role of Hadir's (AUTH_ROLE_MAP maps others)"),
+            )
         })
     }
 

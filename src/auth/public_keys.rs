@@ -177,7 +177,11 @@ impl PublicKeys {
                 if state.failing_since.is_none() {
                     state.failing_since = Some(Instant::now());
                     let known = self.keys.read().len();
-                    tracing::warn!(source = self.shown, known, "the set of public keys {why}; known keys stay in force");
+                    tracing::warn!(
+                        source = self.shown,
+                        known,
+                        "the set of public keys {why}; known keys stay in force"
+                    );
                 }
                 self.metrics.key_set_failed();
             }

@@ -24,7 +24,9 @@ const SECRET_CHARS: usize = 43;
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// Only public keys are configured: whoever has the private ones signs.
-    #[error("there is no secret to sign with, because only public keys are configured: take a token from your identity provider, or set AUTH_JWT_SECRET beside the key set")]
+    #[error(
+        "there is no secret to sign with, because only public keys are configured: take a token from your identity provider, or set AUTH_JWT_SECRET beside the key set"
+    )]
     NoSecret,
     /// The folder cannot be made or written.
     #[error(

@@ -34,6 +34,8 @@ pub enum Action {
     },
     /// Print a token.
     Token(TokenRequest),
+    /// Say in words what is right and wrong with a token; `-` reads it from standard input.
+    TokenCheck(String),
     /// Look at configuration and stores.
     Check,
     /// Print the effective configuration.
@@ -73,6 +75,9 @@ pub fn parse(
             Action::Demo(DemoSize { mitras: number(sub, "mitras"), customers: number(sub, "customers") })
         }
         Some(("migrate", sub)) => Action::Migrate { new_generation: sub.get_flag("new-generation") },
+        Some(("token", sub)) if sub.contains_id("check") => {
+            Action::TokenCheck(sub.get_one::<String>("check").cloned().unwrap_or_default())
+        }
         Some(("token", sub)) => Action::Token(TokenRequest {
             role: *sub.get_one::<Role>("role").expect("clap requires it"),
             subject: sub.get_one::<Uuid>("sub").copied(),
@@ -152,14 +157,21 @@ fn migrate() -> Command {
 
 fn token() -> Command {
     Command::new("token")
-        .about("Print a token signed with the configured secret")
+        .about("Print a token signed with the configured secret, or check one")
         .arg(
             Arg::new("role")
                 .long("role")
-                .required(true)
+                .required_unless_present("check")
                 .value_name("ROLE")
                 .value_parser(|word: &str| word.parse::<Role>())
                 .help("mitra, customer, dashboard or service"),
+        )
+        .arg(
+            Arg::new("check")
+                .long("check")
+                .value_name("JWT")
+                .conflicts_with_all(["role", "sub", "ttl-seconds"])
+                .help("Say in words what is right and wrong with this token; - reads it from standard input"),
         )
         .arg(
             Arg::new("sub")

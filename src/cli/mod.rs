@@ -7,6 +7,7 @@ mod arguments;
 mod check;
 mod show;
 mod token;
+mod token_check;
 
 use std::{
     ffi::OsString,
@@ -57,6 +58,10 @@ async fn perform(Invocation { action, values }: Invocation) -> anyhow::Result<Ex
             print(&format!("{done}\n"))?;
         }
         Action::Token(request) => print(&token::issue(&Config::from_values(&values)?, &request)?)?,
+        Action::TokenCheck(token) => {
+            let token = if token == "-" { io::read_to_string(io::stdin())? } else { token };
+            return token_check::report(&Config::from_values(&values)?, &token).await;
+        }
         Action::Check => return check::report(&values).await,
         Action::Config => return show::report(&values),
     }

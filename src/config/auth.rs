@@ -69,20 +69,19 @@ const ACCESS_TOKEN_TTL: Setting<Duration> =
         .default("3600")
         .unit("seconds");
 
-pub(super) const SETTINGS: &[&dyn AnySetting] =
-    &[
-        &JWT_SECRET,
-        &JWT_SECRET_PREVIOUS,
-        &JWKS_FILE,
-        &JWKS_URL,
-        &JWKS_REFRESH,
-        &JWT_ISSUER,
-        &JWT_AUDIENCE,
-        &CLAIM_SUB,
-        &CLAIM_ROLE,
-        &ROLE_MAP,
-        &ACCESS_TOKEN_TTL,
-    ];
+pub(super) const SETTINGS: &[&dyn AnySetting] = &[
+    &JWT_SECRET,
+    &JWT_SECRET_PREVIOUS,
+    &JWKS_FILE,
+    &JWKS_URL,
+    &JWKS_REFRESH,
+    &JWT_ISSUER,
+    &JWT_AUDIENCE,
+    &CLAIM_SUB,
+    &CLAIM_ROLE,
+    &ROLE_MAP,
+    &ACCESS_TOKEN_TTL,
+];
 
 /// Where the signing secret is.
 #[derive(Clone, Debug)]
@@ -141,9 +140,8 @@ impl AuthConfig {
             });
         }
         if reader.is_set(&JWKS_FILE) && reader.is_set(&JWKS_URL) {
-            reader.contradiction(&[], || {
-                "AUTH_JWKS_FILE and AUTH_JWKS_URL are both set: remove one of them.".to_owned()
-            });
+            reader
+                .contradiction(&[], || "AUTH_JWKS_FILE and AUTH_JWKS_URL are both set: remove one of them.".to_owned());
         }
         if reader.is_set(&JWT_SECRET_PREVIOUS) && !reader.is_set(&JWT_SECRET) {
             reader.contradiction(&[], || {

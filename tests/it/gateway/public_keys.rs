@@ -12,9 +12,10 @@ use aws_lc_rs::{
     encoding::AsDer,
     rand::SystemRandom,
     rsa::KeySize,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair},
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
 };
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::Utc;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
 use parking_lot::Mutex;
@@ -22,7 +23,11 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle, task::JoinSet};
 use uuid::Uuid;
 
-use crate::support::{Client, Node, World, client::{opening, with_header}, eventually, on_both};
+use crate::support::{
+    Client, Node, World,
+    client::{opening, with_header},
+    eventually, on_both,
+};
 
 on_both!(
     tokens_of_every_supported_key_are_accepted_beside_the_secrets,
@@ -38,35 +43,44 @@ struct Key {
     id: String,
     algorithm: Algorithm,
     signs: EncodingKey,
+    /// As the provider publishes it.
+    public: Value,
+}
+
+fn published(signs: &EncodingKey, algorithm: Algorithm) -> Value {
+    let jwk = Jwk::from_encoding_key(signs, algorithm).expect("a public key");
+    serde_json::to_value(jwk).expect("JSON")
 }
 
 impl Key {
     fn ed25519() -> Self {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("generated");
-        Self::new(Algorithm::EdDSA, EncodingKey::from_ed_der(pkcs8.as_ref()))
+        let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).expect("a key pair");
+        let x = BASE64_URL_SAFE_NO_PAD.encode(pair.public_key());
+        let public = json!({ "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "x": x });
+        Self::new(Algorithm::EdDSA, EncodingKey::from_ed_der(pkcs8.as_ref()), public)
     }
 
     fn p256() -> Self {
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
-        Self::new(Algorithm::ES256, EncodingKey::from_ec_der(pkcs8.expect("generated").as_ref()))
+        let signs = EncodingKey::from_ec_der(pkcs8.expect("generated").as_ref());
+        let public = published(&signs, Algorithm::ES256);
+        Self::new(Algorithm::ES256, signs, public)
     }
 
     fn rsa() -> Self {
         // The library wants PKCS #1, which stands behind the 26 bytes of PKCS #8's frame.
         let pair = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048).expect("generated");
         let pkcs8 = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).expect("encoded");
-        Self::new(Algorithm::RS256, EncodingKey::from_rsa_der(&pkcs8.as_ref()[26..]))
+        let signs = EncodingKey::from_rsa_der(&pkcs8.as_ref()[26..]);
+        let public = published(&signs, Algorithm::RS256);
+        Self::new(Algorithm::RS256, signs, public)
     }
 
-    fn new(algorithm: Algorithm, signs: EncodingKey) -> Self {
-        Self { id: Uuid::new_v4().to_string(), algorithm, signs }
-    }
-
-    fn public(&self) -> Value {
-        let jwk = Jwk::from_encoding_key(&self.signs, self.algorithm).expect("a public key");
-        let mut jwk = serde_json::to_value(jwk).expect("JSON");
-        jwk["kid"] = json!(self.id);
-        jwk
+    fn new(algorithm: Algorithm, signs: EncodingKey, mut public: Value) -> Self {
+        let id = Uuid::new_v4().to_string();
+        public["kid"] = json!(id);
+        Self { id, algorithm, signs, public }
     }
 
     fn sign(&self, claims: &Value) -> String {
@@ -84,7 +98,7 @@ fn claims(role: &str) -> Value {
 }
 
 fn key_set(keys: &[&Key]) -> String {
-    json!({ "keys": keys.iter().map(|key| key.public()).collect::<Vec<_>>() }).to_string()
+    json!({ "keys": keys.iter().map(|key| key.public.clone()).collect::<Vec<_>>() }).to_string()
 }
 
 /// What the provider's server does with a request.
@@ -205,7 +219,7 @@ async fn unknown_keys_cause_one_refresh_and_no_flood(world: World) {
     let provider = Provider::publishing(&[&known]).await;
     let node = provider.node(&world, &[]).await;
     for _ in 0..100 {
-        let unknown = Key { id: Uuid::new_v4().to_string(), algorithm: stranger.algorithm, signs: stranger.signs.clone() };
+        let unknown = Key::new(stranger.algorithm, stranger.signs.clone(), json!({}));
         assert_eq!(status(&node, &unknown.customer()).await, 401);
     }
     assert!(provider.asked() <= 3, "{} requests for 100 unknown keys", provider.asked());
@@ -270,7 +284,7 @@ async fn a_key_signs_with_its_own_algorithm_only(world: World) {
     let provider = Provider::publishing(&[&key]).await;
     let node = provider.node(&world, &[]).await;
     // The public key as an HMAC secret: the classic confusion.
-    let modulus = key.public()["n"].as_str().expect("a modulus").to_owned();
+    let modulus = key.public["n"].as_str().expect("a modulus").to_owned();
     let header = Header { kid: Some(key.id.clone()), ..Header::new(Algorithm::HS256) };
     let forged = EncodingKey::from_secret(modulus.as_bytes());
     let forged = jsonwebtoken::encode(&header, &claims("service"), &forged).expect("signed");
