@@ -1,7 +1,7 @@
 //! Looking at everything that `serve` needs from outside, changing nothing.
 
 use super::backends;
-use crate::{auth::TokenVerifier, config::Config, lifecycle::Lifecycle, telemetry::Metrics};
+use crate::{auth::PublicKeys, config::Config, lifecycle::Lifecycle, telemetry::Metrics};
 
 /// One thing that was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +36,7 @@ pub async fn check(config: &Config) -> Vec<CheckLine> {
 
 /// Whether the public keys can be read, where a source is configured.
 async fn public_keys(config: &Config) -> Option<CheckLine> {
-    let verifier = TokenVerifier::new(&config.auth, Metrics::new()).ok()?;
-    let keys = verifier.public_keys()?;
+    let keys = PublicKeys::new(&config.auth, Metrics::new())?;
     let result = match keys.refresh().await {
         Ok(count) => Ok(format!("{count} public keys from {}", keys.source())),
         Err(why) => {

@@ -6,6 +6,7 @@ mod backends;
 mod check;
 mod crypto;
 mod print;
+mod systemd;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -203,10 +204,13 @@ impl Server {
     }
 
     async fn until_told(self) -> Result<()> {
+        systemd::ready();
+        systemd::keep_watchdog(&self.lifecycle);
         let end = tokio::select! {
             told = told_to_stop() => told.map_err(Into::into),
             why = self.given_up() => Err(why),
         };
+        systemd::stopping();
         let drain = &self.config.drain;
         let over_s = (drain.delay + drain.spread).as_secs_f64();
         tracing::info!(over_s, "stopping: every socket is told when to dial again; a second signal stops at once");

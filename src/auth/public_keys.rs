@@ -55,7 +55,7 @@ struct State {
 
 impl PublicKeys {
     /// For the configured source; `None` when there is none. Nothing is read yet.
-    pub(super) fn new(config: &AuthConfig, metrics: Metrics) -> Option<Self> {
+    pub fn new(config: &AuthConfig, metrics: Metrics) -> Option<Self> {
         let (source, shown) = match config.key_source.as_ref()? {
             KeySource::File(path) => (Source::File(path.clone()), path.display().to_string()),
             KeySource::Url(url) => (Source::Url(client(), url.clone()), masked_url(url.as_str())),

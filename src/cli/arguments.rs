@@ -38,6 +38,8 @@ pub enum Action {
     TokenCheck(String),
     /// Look at configuration and stores.
     Check,
+    /// Ask the node of this configuration whether it lives.
+    Health,
     /// Print the effective configuration.
     Config,
 }
@@ -84,6 +86,7 @@ pub fn parse(
             ttl: sub.get_one("ttl-seconds").copied(),
         }),
         Some(("check", _)) => Action::Check,
+        Some(("health", _)) => Action::Health,
         Some((_, _)) => Action::Config,
     };
     Ok(Invocation { action, values })
@@ -123,6 +126,7 @@ fn command() -> Command {
             base(migrate()),
             base(token()),
             base(Command::new("check")).about("Validate the configuration and reach the stores; fails if anything is wrong"),
+            base(Command::new("health")).about("Ask the running node of this configuration whether it lives"),
             Command::new("config")
                 .color(ColorChoice::Never)
                 .about("Print the effective configuration: every value and where it came from, secrets masked")

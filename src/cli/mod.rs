@@ -5,6 +5,7 @@
 
 mod arguments;
 mod check;
+mod health;
 mod show;
 mod token;
 mod token_check;
@@ -62,6 +63,7 @@ async fn perform(Invocation { action, values }: Invocation) -> anyhow::Result<Ex
             let token = if token == "-" { io::read_to_string(io::stdin())? } else { token };
             return token_check::report(&Config::from_values(&values)?, &token).await;
         }
+        Action::Health => return health::report(&Config::from_values(&values)?).await,
         Action::Check => return check::report(&values).await,
         Action::Config => return show::report(&values),
     }

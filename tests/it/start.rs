@@ -307,3 +307,50 @@ fn a_token_of_the_command_line_is_one_line() {
     let output = hadir(&folder).args(["token", "--role", "king"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
 }
+
+#[tokio::test]
+async fn the_health_command_tells_a_living_node_from_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, printed) = Running::start(hadir(&folder));
+    let address = printed["internal_url"].as_str().unwrap().trim_start_matches("http://").to_owned();
+    let health = || {
+        let mut command = hadir(&folder);
+        command.env("HADIR_INTERNAL_ADDR", &address).arg("health");
+        tokio::task::spawn_blocking(move || command.output().unwrap())
+    };
+    let living = health().await.unwrap();
+    assert!(living.status.success(), "{}", said(&living));
+    server.signal(Signal::KILL);
+    server.ended().await;
+    let dead = health().await.unwrap();
+    assert_eq!(dead.status.code(), Some(1));
+    assert!(said(&dead).contains("no node answers at"), "{}", said(&dead));
+}
+
+#[tokio::test]
+async fn systemd_is_told_when_the_node_is_ready_still_runs_and_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let mut command = hadir(&folder);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000").env("DRAIN_SECONDS", "0");
+    let (server, _) = tokio::task::spawn_blocking(move || Running::start(command)).await.unwrap();
+    let hears = async |expected: &str| {
+        let mut buffer = [0; 256];
+        let told = async {
+            loop {
+                let length = socket.recv(&mut buffer).await.unwrap();
+                if String::from_utf8_lossy(&buffer[..length]).lines().any(|line| line == expected) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("{expected} was never said"));
+    };
+    for expected in ["READY=1", "WATCHDOG=1", "WATCHDOG=1"] {
+        hears(expected).await;
+    }
+    server.signal(Signal::TERM);
+    hears("STOPPING=1").await;
+    assert!(server.ended().await.0.success());
+}
