@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result, ensure};
 use hadir::{
-    domain::{Fence, MitraId, MitraRow, NodeId},
+    domain::{Fence, MitraFacts, MitraId, MitraRow, NodeId},
     mirror::{
         BATCH, Beat, Mirror, MirrorSettings, Write,
         valkey::{ValkeyMirror, ValkeySettings},
@@ -126,12 +126,14 @@ fn id(number: usize) -> MitraId {
 fn write(number: usize) -> Write {
     let row = MitraRow {
         id: id(number),
-        active: true,
-        online: true,
-        sessions: 0,
-        max_sessions: 1,
-        fence: Fence { generation: 1, revision: number as i64 + 1 },
-        online_epoch: 1,
+        facts: MitraFacts {
+            online: true,
+            active: true,
+            sessions: 0,
+            max_sessions: 1,
+            fence: Fence { generation: 1, revision: number as i64 + 1 },
+            online_epoch: 1,
+        },
         heartbeat_age: Some(Duration::ZERO),
     };
     Write { row, heartbeat_age: Some(Duration::ZERO), announce: None }

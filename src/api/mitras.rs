@@ -13,7 +13,7 @@ use super::{
 use crate::{
     domain::{Cause, MitraId, Source},
     presence::{Explanation, ListFilter, MitraView},
-    protocol::{StatusBody, timestamp},
+    protocol::{MitraBody, StatusBody, timestamp},
 };
 
 const DEFAULT_LIMIT: u32 = 50;
@@ -46,16 +46,11 @@ pub struct Mitra {
     display_name: String,
 }
 
-/// What is true of a mitra now.
+/// What is true of a mitra now, and when it was last heard.
 #[derive(Serialize)]
 pub struct Facts {
-    mitra_id: MitraId,
-    reachable: bool,
-    available: bool,
-    online: bool,
-    active: bool,
-    sessions: u32,
-    max_sessions: u32,
+    #[serde(flatten)]
+    mitra: MitraBody,
     heartbeat_age_ms: Option<u64>,
 }
 
@@ -67,15 +62,8 @@ impl From<MitraView> for Mitra {
 
 impl From<&MitraView> for Facts {
     fn from(view: &MitraView) -> Self {
-        let judged = view.reachability();
         Self {
-            mitra_id: view.change.mitra_id,
-            reachable: judged.reachable,
-            available: judged.available,
-            online: view.change.online,
-            active: view.change.active,
-            sessions: view.change.sessions,
-            max_sessions: view.change.max_sessions,
+            mitra: MitraBody::new(view.change.mitra_id, &view.change.facts, view.fresh),
             heartbeat_age_ms: view.heartbeat_age.map(|age| age.as_millis() as u64),
         }
     }

@@ -1,9 +1,11 @@
 //! What changed, why, who did it, and how nodes tell each other.
 
+use std::ops::Deref;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Fence, MitraId, MitraRow, NodeId, SessionId, SubjectId};
+use super::{MitraFacts, MitraId, MitraRow, NodeId, SessionId, SubjectId};
 
 /// Why a mitra's status is sent to its sockets; the app must know whether to send `online` again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -85,32 +87,27 @@ pub struct PresenceEvent {
     pub session_id: Option<SessionId>,
 }
 
-/// A mitra's durable facts as told to every node when they change.
+/// A mitra's durable facts as told to every node when they change. Reads of a fact go straight to `facts`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StatusChange {
     pub mitra_id: MitraId,
-    pub active: bool,
-    pub online: bool,
-    pub sessions: u32,
-    pub max_sessions: u32,
-    pub fence: Fence,
-    pub online_epoch: i64,
+    #[serde(flatten)]
+    pub facts: MitraFacts,
     pub reason: StatusReason,
 }
 
 impl StatusChange {
     /// The change that brings a node up to `row`.
     pub fn of(row: &MitraRow, reason: StatusReason) -> Self {
-        Self {
-            mitra_id: row.id,
-            active: row.active,
-            online: row.online,
-            sessions: row.sessions,
-            max_sessions: row.max_sessions,
-            fence: row.fence,
-            online_epoch: row.online_epoch,
-            reason,
-        }
+        Self { mitra_id: row.id, facts: row.facts, reason }
+    }
+}
+
+impl Deref for StatusChange {
+    type Target = MitraFacts;
+
+    fn deref(&self) -> &MitraFacts {
+        &self.facts
     }
 }
 

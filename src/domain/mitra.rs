@@ -1,6 +1,6 @@
 //! A mitra's durable facts and the words derived from them.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,28 +18,24 @@ pub struct Fence {
     pub revision: i64,
 }
 
-/// The truth about one mitra, read from the store in one statement.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MitraRow {
-    /// Who.
-    pub id: MitraId,
-    /// Not deactivated by staff.
-    pub active: bool,
+/// What the database says about one mitra, in one statement. The mirror, the nodes and the wire carry the same facts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MitraFacts {
     /// The last accepted command was "go online" and nothing has taken it back.
     pub online: bool,
+    /// Not deactivated by staff.
+    pub active: bool,
     /// Chat sessions in `active` or `pending_payment`.
     pub sessions: u32,
     /// Capacity; the store fills in the configured default where the row has none.
     pub max_sessions: u32,
-    /// How new this row is.
+    /// How new these facts are.
     pub fence: Fence,
     /// Numbers this mitra's go-onlines; 0 before the first.
     pub online_epoch: i64,
-    /// Age of the last heartbeat the store knows, in the store's own clock; `None` when there never was one.
-    pub heartbeat_age: Option<Duration>,
 }
 
-impl MitraRow {
+impl MitraFacts {
     /// Online and active: the mitra belongs in the liveness index.
     pub fn listed(&self) -> bool {
         self.online && self.active
@@ -50,10 +46,29 @@ impl MitraRow {
         self.sessions < self.max_sessions
     }
 
-    /// The derived words, given whether the last heartbeat is fresh.
+    /// Decides who is reachable and who is available, given whether the last heartbeat is fresh. No other code decides it.
     pub fn reachability(&self, fresh: bool) -> Reachability {
         let reachable = self.listed() && fresh;
         Reachability { reachable, available: reachable && self.has_room() }
+    }
+}
+
+/// One mitra as the store holds it. Reads of a fact go straight to `facts`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MitraRow {
+    /// Who.
+    pub id: MitraId,
+    /// What the store says.
+    pub facts: MitraFacts,
+    /// Age of the last heartbeat the store knows, in the store's own clock; `None` when there never was one.
+    pub heartbeat_age: Option<Duration>,
+}
+
+impl Deref for MitraRow {
+    type Target = MitraFacts;
+
+    fn deref(&self) -> &MitraFacts {
+        &self.facts
     }
 }
 
@@ -70,27 +85,25 @@ pub struct Reachability {
 mod tests {
     use super::*;
 
-    fn row() -> MitraRow {
-        MitraRow {
-            id: MitraId(uuid::Uuid::nil()),
-            active: true,
+    fn facts() -> MitraFacts {
+        MitraFacts {
             online: true,
+            active: true,
             sessions: 0,
             max_sessions: 1,
             fence: Fence::default(),
             online_epoch: 1,
-            heartbeat_age: None,
         }
     }
 
     #[test]
     fn available_needs_all_four_facts() {
-        assert!(row().reachability(true).available);
-        assert!(!row().reachability(false).available);
+        assert!(facts().reachability(true).available);
+        assert!(!facts().reachability(false).available);
         for broken in [
-            MitraRow { active: false, ..row() },
-            MitraRow { online: false, ..row() },
-            MitraRow { sessions: 1, ..row() },
+            MitraFacts { active: false, ..facts() },
+            MitraFacts { online: false, ..facts() },
+            MitraFacts { sessions: 1, ..facts() },
         ] {
             assert!(!broken.reachability(true).available, "{broken:?}");
         }
@@ -98,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_full_mitra_is_reachable_but_not_available() {
-        let full = MitraRow { sessions: 3, max_sessions: 1, ..row() };
+        let full = MitraFacts { sessions: 3, max_sessions: 1, ..facts() };
         assert_eq!(full.reachability(true), Reachability { reachable: true, available: false });
     }
 

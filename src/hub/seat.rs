@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::domain::{MitraId, StatusChange, StatusReason};
+use crate::domain::{MitraFacts, MitraId, StatusChange, StatusReason};
 
 /// What this node last learned about a mitra.
 pub type Belief = Option<Arc<StatusChange>>;
@@ -90,15 +90,12 @@ impl Seat {
         let mut belief = self.belief.lock();
         let mut change = change.clone();
         if let Some(known) = belief.as_deref() {
-            let same_facts = StatusChange { reason: known.reason, ..change.clone() } == *known;
-            if known.fence > change.fence || same_facts {
+            if known.fence > change.fence || known.facts == change.facts {
                 return false;
             }
             // Whoever wrote it, and however we heard of it: where nothing but the load moved, a session did.
-            let only_load_moved =
-                StatusChange { sessions: known.sessions, fence: known.fence, reason: known.reason, ..change.clone() }
-                    == *known;
-            if only_load_moved && change.sessions != known.sessions {
+            let other_load = MitraFacts { sessions: change.sessions, fence: change.fence, ..known.facts };
+            if change.facts == other_load && change.sessions != known.sessions {
                 change.reason = StatusReason::Session;
             }
         }

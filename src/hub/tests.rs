@@ -2,7 +2,7 @@ use chrono::{TimeDelta, Utc};
 use futures_util::FutureExt;
 
 use super::*;
-use crate::domain::{Fence, Snapshot, Source, StatusReason};
+use crate::domain::{Fence, MitraFacts, Snapshot, Source, StatusReason};
 
 const LIMITS: HubLimits = HubLimits { sockets_per_mitra: 2, sockets_per_customer: 2, sockets: 100 };
 
@@ -23,14 +23,20 @@ fn pending(hub: &Hub) -> Vec<(MitraId, u64)> {
 fn change(id: SubjectId, revision: i64, online: bool) -> StatusChange {
     StatusChange {
         mitra_id: MitraId(id.0),
-        active: true,
-        online,
-        sessions: 0,
-        max_sessions: 1,
-        fence: Fence { generation: 1, revision },
-        online_epoch: revision,
+        facts: MitraFacts {
+            online,
+            active: true,
+            sessions: 0,
+            max_sessions: 1,
+            fence: Fence { generation: 1, revision },
+            online_epoch: revision,
+        },
         reason: StatusReason::Command,
     }
+}
+
+fn deactivated(change: StatusChange) -> StatusChange {
+    StatusChange { facts: MitraFacts { active: false, ..change.facts }, ..change }
 }
 
 fn news(epoch: &str, version: u64, available: u64, as_of_ms: i64) -> AvailabilityNews {
@@ -175,7 +181,7 @@ fn deactivation_orders_every_socket_of_the_mitra_to_close_and_the_first_order_st
     let hub = hub();
     let mitra = hub.register(holder(Role::Mitra)).unwrap();
     let subject = mitra.holder().subject;
-    hub.apply_status(&StatusChange { active: false, ..change(subject, 6, false) });
+    hub.apply_status(&deactivated(change(subject, 6, false)));
     assert_eq!(hub.disconnect(subject, &Close::DISCONNECTED), 0, "it is closing already");
     assert_eq!(mitra.ordered(), Some(&Close::DEACTIVATED));
 }

@@ -11,7 +11,7 @@ mod caution;
 pub mod memory;
 pub mod valkey;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -21,7 +21,8 @@ use tokio::sync::broadcast;
 pub use caution::{Caution, Claims, Restraint};
 
 use crate::domain::{
-    AvailablePage, ControlMessage, Counts, Fence, MitraId, MitraRow, NodeRecord, Snapshot, Source, StatusReason,
+    AvailablePage, ControlMessage, Counts, Fence, MitraFacts, MitraId, MitraRow, NodeRecord, Snapshot, Source,
+    StatusReason,
 };
 
 /// The most writes, beats or ids one call takes.
@@ -129,18 +130,22 @@ pub struct BeatReport {
     pub pulse: Pulse,
 }
 
-/// What the mirror knows about one mitra.
+/// What the mirror knows about one mitra. Reads of a fact go straight to `facts`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     pub id: MitraId,
-    pub active: bool,
-    pub online: bool,
-    pub sessions: u32,
-    pub max_sessions: u32,
-    pub fence: Fence,
-    pub online_epoch: i64,
+    /// As last applied; a claimed mitra is not online.
+    pub facts: MitraFacts,
     /// Age of the last heartbeat; `None` when not listed.
     pub heartbeat_age: Option<Duration>,
+}
+
+impl Deref for Entry {
+    type Target = MitraFacts;
+
+    fn deref(&self) -> &MitraFacts {
+        &self.facts
+    }
 }
 
 /// What the mirror knows about some, and whether it may be believed.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Presence, PresenceError};
 use crate::{
-    domain::{Fence, MitraId, MitraRow, NodeId, PresenceEvent, SessionId, Source},
+    domain::{MitraFacts, MitraId, MitraRow, NodeId, PresenceEvent, SessionId, Source},
     mirror::Entry,
     protocol::timestamp,
 };
@@ -42,24 +42,16 @@ pub struct Explanation {
 /// What the store says.
 #[derive(Debug, Serialize)]
 pub struct Truth {
-    pub online: bool,
-    pub active: bool,
-    pub sessions: u32,
-    pub max_sessions: u32,
-    pub fence: Fence,
-    pub online_epoch: i64,
+    #[serde(flatten)]
+    pub facts: MitraFacts,
     pub heartbeat_age_ms: Option<u64>,
 }
 
 /// What the mirror says.
 #[derive(Debug, Serialize)]
 pub struct Mirrored {
-    pub online: bool,
-    pub active: bool,
-    pub sessions: u32,
-    pub max_sessions: u32,
-    pub fence: Fence,
-    pub online_epoch: i64,
+    #[serde(flatten)]
+    pub facts: MitraFacts,
     pub heartbeat_age_ms: Option<u64>,
     /// Says the same as the store, of the same revision.
     pub agrees: bool,
@@ -113,24 +105,11 @@ impl Presence {
             verdict: remark.into_iter().fold(verdict, |verdict, remark| format!("{verdict} {remark}")),
             available: judged.available,
             reachable: judged.reachable,
-            truth: Truth {
-                online: row.online,
-                active: row.active,
-                sessions: row.sessions,
-                max_sessions: row.max_sessions,
-                fence: row.fence,
-                online_epoch: row.online_epoch,
-                heartbeat_age_ms: row.heartbeat_age.map(|age| age.as_millis() as u64),
-            },
+            truth: Truth { facts: row.facts, heartbeat_age_ms: row.heartbeat_age.map(|age| age.as_millis() as u64) },
             mirror: entry.map(|entry| Mirrored {
-                online: entry.online,
-                active: entry.active,
-                sessions: entry.sessions,
-                max_sessions: entry.max_sessions,
-                fence: entry.fence,
-                online_epoch: entry.online_epoch,
+                facts: entry.facts,
                 heartbeat_age_ms: entry.heartbeat_age.map(|age| age.as_millis() as u64),
-                agrees: entry.fence == row.fence && says_the_same(row, &entry),
+                agrees: entry.facts == row.facts,
             }),
             node: Here {
                 node_id: self.settings.node_id.clone(),
@@ -199,11 +178,6 @@ impl Presence {
     }
 }
 
-fn says_the_same(row: &MitraRow, entry: &Entry) -> bool {
-    (entry.online, entry.active, entry.sessions, entry.max_sessions)
-        == (row.online, row.active, row.sessions, row.max_sessions)
-}
-
 /// What others may see differently, because they ask the mirror.
 fn remark(row: &MitraRow, entry: Option<&Entry>) -> Option<&'static str> {
     match entry {
@@ -211,7 +185,7 @@ fn remark(row: &MitraRow, entry: Option<&Entry>) -> Option<&'static str> {
         None => None,
         Some(entry) if entry.fence < row.fence => Some("The mirror lags behind and follows within a moment."),
         Some(entry) if entry.fence > row.fence => Some("It changed while this was asked: ask again."),
-        Some(entry) if !says_the_same(row, entry) => Some("The mirror says otherwise, until the next reseed."),
+        Some(entry) if entry.facts != row.facts => Some("The mirror says otherwise, until the next reseed."),
         Some(_) => None,
     }
 }

@@ -245,7 +245,7 @@ impl Presence {
         let deactivated = self.asked_mirror("is_deactivated", deactivated).ok()?;
         let entry = known?.pop()??;
         let mut view = MitraView::of_entry(&entry, StatusReason::Initial, self.settings.suspect_after);
-        view.change.active &= !deactivated;
+        view.change.facts.active &= !deactivated;
         Some(view)
     }
 }

@@ -46,16 +46,7 @@ impl MitraView {
 
     pub(super) fn of_entry(entry: &Entry, reason: StatusReason, fresh_within: Duration) -> Self {
         Self {
-            change: StatusChange {
-                mitra_id: entry.id,
-                active: entry.active,
-                online: entry.online,
-                sessions: entry.sessions,
-                max_sessions: entry.max_sessions,
-                fence: entry.fence,
-                online_epoch: entry.online_epoch,
-                reason,
-            },
+            change: StatusChange { mitra_id: entry.id, facts: entry.facts, reason },
             heartbeat_age: entry.heartbeat_age,
             fresh: entry.heartbeat_age.is_some_and(|age| age <= fresh_within),
             display_name: None,
@@ -74,8 +65,7 @@ impl MitraView {
 
     /// What others may assume about the mitra now.
     pub fn reachability(&self) -> Reachability {
-        let body = self.status_body();
-        Reachability { reachable: body.reachable, available: body.available }
+        self.change.reachability(self.fresh)
     }
 
     /// The status as the mitra itself sees it.

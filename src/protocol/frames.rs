@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::{Encoded, ErrorCode};
 use crate::domain::{
-    ChatSession, Counts, CustomerId, MitraId, NodeRecord, SessionId, SessionStatus, Snapshot, SocketCounts, Source,
-    StatusChange, StatusReason,
+    ChatSession, Counts, CustomerId, MitraFacts, MitraId, NodeRecord, Reachability, SessionId, SessionStatus, Snapshot,
+    SocketCounts, Source, StatusChange, StatusReason,
 };
 
 /// RFC 3339 in UTC with milliseconds and `Z`.
@@ -31,9 +31,9 @@ pub struct Welcome<'a> {
     pub max_silence_ms: u64,
 }
 
-/// A mitra's status, for its own sockets and REST.
+/// What is true of a mitra now.
 #[derive(Clone, Debug, Serialize)]
-pub struct StatusBody {
+pub struct MitraBody {
     pub mitra_id: MitraId,
     pub online: bool,
     pub active: bool,
@@ -41,6 +41,22 @@ pub struct StatusBody {
     pub max_sessions: u32,
     pub reachable: bool,
     pub available: bool,
+}
+
+impl MitraBody {
+    /// A mitra whose heartbeat is (or is not) fresh.
+    pub fn new(mitra_id: MitraId, facts: &MitraFacts, fresh: bool) -> Self {
+        let MitraFacts { online, active, sessions, max_sessions, .. } = *facts;
+        let Reachability { reachable, available } = facts.reachability(fresh);
+        Self { mitra_id, online, active, sessions, max_sessions, reachable, available }
+    }
+}
+
+/// A mitra's status, for its own sockets and REST.
+#[derive(Clone, Debug, Serialize)]
+pub struct StatusBody {
+    #[serde(flatten)]
+    pub mitra: MitraBody,
     pub revision: i64,
     pub reason: StatusReason,
 }
@@ -48,15 +64,8 @@ pub struct StatusBody {
 impl StatusBody {
     /// The status of a mitra whose heartbeat is (or is not) fresh.
     pub fn new(change: &StatusChange, fresh: bool) -> Self {
-        let reachable = change.online && change.active && fresh;
         Self {
-            mitra_id: change.mitra_id,
-            online: change.online,
-            active: change.active,
-            sessions: change.sessions,
-            max_sessions: change.max_sessions,
-            reachable,
-            available: reachable && change.sessions < change.max_sessions,
+            mitra: MitraBody::new(change.mitra_id, &change.facts, fresh),
             revision: change.fence.revision,
             reason: change.reason,
         }

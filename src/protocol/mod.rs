@@ -13,8 +13,8 @@ pub use close::Close;
 pub use command::{BadMessage, ClientMessage, Command, MessageLimits};
 pub use error_code::ErrorCode;
 pub use frames::{
-    AvailabilityBody, DashboardBody, DashboardNode, ErrorFrame, ReconnectFrame, SessionBody, StatusBody, Welcome, ack,
-    encode, history, pong, timestamp,
+    AvailabilityBody, DashboardBody, DashboardNode, ErrorFrame, MitraBody, ReconnectFrame, SessionBody, StatusBody,
+    Welcome, ack, encode, history, pong, timestamp,
 };
 
 pub use problem::Problem;

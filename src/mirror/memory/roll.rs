@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    ops::Bound,
+    ops::{Bound, Deref},
     time::Duration,
 };
 
 use rand::seq::IteratorRandom;
 
 use crate::{
-    domain::{Fence, MitraId, MitraRow},
+    domain::{Fence, MitraFacts, MitraId, MitraRow},
     mirror::{Applied, Beat, Claimed, Entry, Refusal, Refused},
 };
 
@@ -29,19 +29,16 @@ enum Place {
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
-    active: bool,
     /// As the store says it; a claimed mitra counts as offline.
-    online: bool,
-    sessions: u32,
-    max_sessions: u32,
-    fence: Fence,
-    online_epoch: i64,
+    facts: MitraFacts,
     place: Place,
 }
 
-impl Known {
-    fn has_room(&self) -> bool {
-        self.sessions < self.max_sessions
+impl Deref for Known {
+    type Target = MitraFacts;
+
+    fn deref(&self) -> &MitraFacts {
+        &self.facts
     }
 }
 
@@ -144,7 +141,7 @@ impl Roll {
         while let Some((last_ms, id)) = self.silent.last().copied().filter(|(last_ms, _)| *last_ms >= fresh_from) {
             self.silent.remove(&(last_ms, id));
             self.fresh.insert((last_ms, id));
-            if self.known.get(&id).is_some_and(Known::has_room) {
+            if self.known.get(&id).is_some_and(|known| known.has_room()) {
                 self.available.insert(id);
             }
         }
@@ -210,16 +207,8 @@ impl Roll {
         } else {
             Place::Nowhere
         };
-        let next = Known {
-            active: row.active,
-            online: row.online,
-            sessions: row.sessions,
-            max_sessions: row.max_sessions,
-            fence: row.fence,
-            online_epoch: row.online_epoch,
-            place,
-        };
-        let changed = before.is_none_or(|known| known.differs(&next));
+        let next = Known { facts: row.facts, place };
+        let changed = before.is_none_or(|known| known.facts != next.facts);
         self.put(row.id, Some(next), now_ms);
         if changed { Applied::Changed } else { Applied::Same }
     }
@@ -251,12 +240,12 @@ impl Roll {
     }
 
     pub fn entry(&self, id: MitraId, now_ms: u64) -> Option<Entry> {
-        let Known { active, online, sessions, max_sessions, fence, online_epoch, place } = *self.known.get(&id)?;
+        let Known { facts, place } = *self.known.get(&id)?;
         let heartbeat_age = match place {
             Place::Listed { last_ms } => Some(Duration::from_millis(now_ms.saturating_sub(last_ms))),
             Place::Nowhere | Place::Claimed { .. } => None,
         };
-        Some(Entry { id, active, online, sessions, max_sessions, fence, online_epoch, heartbeat_age })
+        Some(Entry { id, facts, heartbeat_age })
     }
 
     pub fn is_deactivated(&self, id: MitraId) -> bool {
@@ -287,7 +276,7 @@ impl Roll {
             let Some(known) = self.known.get(&id).copied() else { continue };
             let (Place::Listed { last_ms } | Place::Claimed { last_ms, .. }) = known.place else { continue };
             let place = Place::Claimed { last_ms, since_ms: now_ms };
-            self.put(id, Some(Known { online: false, place, ..known }), now_ms);
+            self.put(id, Some(known.moved(false, place)), now_ms);
             claimed.push(Claimed { id, online_epoch: known.online_epoch, last_ms });
         }
         claimed
@@ -299,7 +288,7 @@ impl Roll {
         let Place::Claimed { last_ms, .. } = known.place else { return };
         if known.online_epoch == claim.online_epoch {
             let place = Place::Listed { last_ms: last_ms.max(claim.last_ms).min(now_ms) };
-            self.put(claim.id, Some(Known { online: true, place, ..known }), now_ms);
+            self.put(claim.id, Some(known.moved(true, place)), now_ms);
         }
     }
 
@@ -328,11 +317,8 @@ impl Roll {
 }
 
 impl Known {
-    /// Whether anything but the time of the last heartbeat differs.
-    fn differs(&self, other: &Self) -> bool {
-        let facts = |known: &Self| {
-            (known.active, known.online, known.sessions, known.max_sessions, known.fence, known.online_epoch)
-        };
-        facts(self) != facts(other)
+    /// The same mitra in another place, and listed or not by a claim.
+    fn moved(self, online: bool, place: Place) -> Self {
+        Self { facts: MitraFacts { online, ..self.facts }, place }
     }
 }

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    domain::MitraRow,
+    domain::{MitraFacts, MitraRow},
     mirror::{Applied, Refused},
 };
 
@@ -27,14 +27,20 @@ fn bench() -> Bench {
 fn row(n: u128, revision: i64) -> MitraRow {
     MitraRow {
         id: MitraId(Uuid::from_u128(n)),
-        active: true,
-        online: true,
-        sessions: 0,
-        max_sessions: 1,
-        fence: Fence { generation: 1, revision },
-        online_epoch: 1,
+        facts: MitraFacts {
+            online: true,
+            active: true,
+            sessions: 0,
+            max_sessions: 1,
+            fence: Fence { generation: 1, revision },
+            online_epoch: 1,
+        },
         heartbeat_age: None,
     }
+}
+
+fn offline(row: MitraRow) -> MitraRow {
+    MitraRow { facts: MitraFacts { online: false, ..row.facts }, ..row }
 }
 
 impl Bench {
@@ -55,7 +61,7 @@ impl Bench {
 #[tokio::test]
 async fn nothing_old_lists_a_mitra_again_after_offline() {
     let bench = bench();
-    let offline = MitraRow { online: false, ..row(1, 5) };
+    let offline = offline(row(1, 5));
     assert_eq!(bench.apply(row(1, 4)).await, Applied::Changed);
     assert_eq!(bench.apply(offline.clone()).await, Applied::Changed);
     assert_eq!(bench.apply(row(1, 4)).await, Applied::Older { newer: offline.fence });
@@ -118,7 +124,7 @@ async fn a_claim_is_put_back_only_if_nothing_newer_was_applied() {
     bench.pass(90_000);
     let claimed = bench.mirror.claim_silent(Duration::from_secs(90), 10, &Caution::NONE).await.unwrap().claimed;
     assert_eq!(claimed.len(), 2);
-    bench.apply(MitraRow { online: false, ..row(2, 3) }).await;
+    bench.apply(offline(row(2, 3))).await;
     bench.mirror.unclaim(&claimed).await.unwrap();
     let counts = bench.mirror.counts().await.unwrap().0;
     assert_eq!((counts.online, counts.suspect), (1, 1));

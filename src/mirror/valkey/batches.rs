@@ -9,11 +9,13 @@ use fred::types::Value;
 
 use super::{
     ValkeyMirror, catalog, control_json, parse_fence,
-    reply::{self, Record, decimal},
+    reply::{self, decimal},
 };
 use crate::{
     domain::{ControlMessage, MitraId, StatusChange},
-    mirror::{Applied, ApplyReport, Beat, BeatReport, Entries, Mirror, MirrorError, Pulse, Refusal, Refused, Write},
+    mirror::{
+        Applied, ApplyReport, Beat, BeatReport, Entries, Entry, Mirror, MirrorError, Pulse, Refusal, Refused, Write,
+    },
 };
 
 impl ValkeyMirror {
@@ -111,7 +113,7 @@ impl ValkeyMirror {
             .map(|id| {
                 let (record, last_ms) = (words.text()?, words.text()?);
                 let age = last_ms.parse().ok().map(|last_ms| reply::age(now_ms, last_ms));
-                Ok(Record::parse(&record).map(|record| record.into_entry(*id, age)))
+                Ok(reply::facts(&record).map(|facts| Entry { id: *id, facts, heartbeat_age: age }))
             })
             .collect();
         Ok(Entries { of_each: of_each?, epoch })

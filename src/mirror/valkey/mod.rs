@@ -36,7 +36,7 @@ use self::{
     catalog::Script,
     connection::Connection,
     keys::Keys,
-    reply::{Record, Reply, decimal},
+    reply::{Reply, decimal},
 };
 use crate::{
     domain::{
@@ -281,11 +281,11 @@ impl Mirror for ValkeyMirror {
         let mut mitras = Vec::with_capacity(words.len() / 3);
         while words.len() > 0 {
             let (id, last_ms, record) = (words.id()?, words.number()?, words.text()?);
-            let record = Record::parse(&record);
-            mitras.extend(id.zip(record).map(|(id, record)| AvailableMitra {
+            let facts = reply::facts(&record);
+            mitras.extend(id.zip(facts).map(|(id, facts)| AvailableMitra {
                 id,
-                sessions: record.sessions,
-                max_sessions: record.max_sessions,
+                sessions: facts.sessions,
+                max_sessions: facts.max_sessions,
                 heartbeat_age: reply::age(pulse.now_ms, last_ms),
             }));
         }

@@ -7,8 +7,8 @@ use fred::types::Value;
 use serde::Deserialize;
 
 use crate::{
-    domain::{Fence, MitraId, MitraRow, Snapshot, Source},
-    mirror::{Entry, MirrorError, Pulse},
+    domain::{Fence, MitraFacts, MitraRow, Snapshot, Source},
+    mirror::{MirrorError, Pulse},
 };
 
 /// A list of a script's answer, read from front to back.
@@ -89,38 +89,22 @@ fn timestamp(of: &str, value: Option<Value>) -> Result<DateTime<Utc>, MirrorErro
         .ok_or_else(|| unexpected(of, "a time"))
 }
 
-/// A record of `hadir:mitras`: `state:online_epoch:generation:revision:sessions:max_sessions[:last_ms]`.
-pub(super) struct Record {
-    pub active: bool,
-    pub online: bool,
-    pub online_epoch: i64,
-    pub fence: Fence,
-    pub sessions: u32,
-    pub max_sessions: u32,
-}
-
-impl Record {
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut words = text.split(':');
-        let state = words.next()?;
-        let online_epoch = words.next()?.parse().ok()?;
-        let fence = Fence { generation: words.next()?.parse().ok()?, revision: words.next()?.parse().ok()? };
-        let (sessions, max_sessions) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        // Claimed as silent: the mirror no longer lists it, whatever the truth will say.
-        let (active, online) = match state {
-            "o" => (true, true),
-            "f" | "c" => (true, false),
-            "x" => (false, true),
-            "d" => (false, false),
-            _ => return None,
-        };
-        Some(Self { active, online, online_epoch, fence, sessions, max_sessions })
-    }
-
-    pub fn into_entry(self, id: MitraId, heartbeat_age: Option<Duration>) -> Entry {
-        let Self { active, online, online_epoch, fence, sessions, max_sessions } = self;
-        Entry { id, active, online, sessions, max_sessions, fence, online_epoch, heartbeat_age }
-    }
+/// The facts in a record of `hadir:mitras`: `state:online_epoch:generation:revision:sessions:max_sessions[:last_ms]`.
+pub(super) fn facts(record: &str) -> Option<MitraFacts> {
+    let mut words = record.split(':');
+    let state = words.next()?;
+    let online_epoch = words.next()?.parse().ok()?;
+    let fence = Fence { generation: words.next()?.parse().ok()?, revision: words.next()?.parse().ok()? };
+    let (sessions, max_sessions) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    // Claimed as silent: the mirror no longer lists it, whatever the database will say.
+    let (active, online) = match state {
+        "o" => (true, true),
+        "f" | "c" => (true, false),
+        "x" => (false, true),
+        "d" => (false, false),
+        _ => return None,
+    };
+    Some(MitraFacts { online, active, sessions, max_sessions, fence, online_epoch })
 }
 
 /// The record of a row that is applied.
@@ -131,8 +115,8 @@ pub(super) fn record(row: &MitraRow) -> String {
         (false, true) => 'x',
         (false, false) => 'd',
     };
-    let MitraRow { online_epoch, fence, sessions, max_sessions, .. } = row;
-    let [online_epoch, generation, revision] = [*online_epoch, fence.generation, fence.revision].map(decimal);
+    let MitraFacts { online_epoch, fence, sessions, max_sessions, .. } = row.facts;
+    let [online_epoch, generation, revision] = [online_epoch, fence.generation, fence.revision].map(decimal);
     format!("{state}:{online_epoch}:{generation}:{revision}:{sessions}:{max_sessions}")
 }
 

@@ -35,7 +35,7 @@ use super::{
     milliseconds,
 };
 use crate::domain::{
-    AvailablePage, Cause, ChatSession, Counts, CustomerId, Fence, MitraId, MitraRow, NodeId, PresenceEvent,
+    AvailablePage, Cause, ChatSession, Counts, CustomerId, Fence, MitraFacts, MitraId, MitraRow, NodeId, PresenceEvent,
     SessionAction, SessionId, Source,
 };
 
@@ -86,12 +86,14 @@ fn mitra_row(row: &PgRow) -> Result<MitraRow, sqlx::Error> {
     let number = |column| row.try_get::<i32, _>(column).map(|n| n.max(0) as u32);
     Ok(MitraRow {
         id: MitraId(row.try_get("id")?),
-        active: row.try_get("is_active")?,
-        online: row.try_get("is_online")?,
-        sessions: number("active_sessions")?,
-        max_sessions: number("max_sessions")?,
-        fence: Fence { generation: row.try_get("generation")?, revision: row.try_get("revision")? },
-        online_epoch: row.try_get("online_epoch")?,
+        facts: MitraFacts {
+            online: row.try_get("is_online")?,
+            active: row.try_get("is_active")?,
+            sessions: number("active_sessions")?,
+            max_sessions: number("max_sessions")?,
+            fence: Fence { generation: row.try_get("generation")?, revision: row.try_get("revision")? },
+            online_epoch: row.try_get("online_epoch")?,
+        },
         heartbeat_age: age_ms.map(|age| Duration::from_millis(age.max(0) as u64)),
     })
 }

@@ -32,8 +32,8 @@ use super::{
     broken_rule, milliseconds,
 };
 use crate::domain::{
-    AvailablePage, Cause, ChatSession, Counts, CustomerId, Fence, MitraId, MitraRow, PresenceEvent, SessionAction,
-    SessionId, Source,
+    AvailablePage, Cause, ChatSession, Counts, CustomerId, Fence, MitraFacts, MitraId, MitraRow, PresenceEvent,
+    SessionAction, SessionId, Source,
 };
 
 /// Connections that read beside the one that writes.
@@ -162,12 +162,14 @@ fn mitra_row(row: &SqliteRow) -> Result<MitraRow, sqlx::Error> {
     let age_ms: Option<i64> = row.try_get("age_ms")?;
     Ok(MitraRow {
         id: id_column(row, "id")?,
-        active: row.try_get("is_active")?,
-        online: row.try_get("is_online")?,
-        sessions: row.try_get("active_sessions")?,
-        max_sessions: row.try_get("max_sessions")?,
-        fence: Fence { generation: row.try_get("generation")?, revision: row.try_get("revision")? },
-        online_epoch: row.try_get("online_epoch")?,
+        facts: MitraFacts {
+            online: row.try_get("is_online")?,
+            active: row.try_get("is_active")?,
+            sessions: row.try_get("active_sessions")?,
+            max_sessions: row.try_get("max_sessions")?,
+            fence: Fence { generation: row.try_get("generation")?, revision: row.try_get("revision")? },
+            online_epoch: row.try_get("online_epoch")?,
+        },
         heartbeat_age: age_ms.map(|age| Duration::from_millis(age.max(0) as u64)),
     })
 }

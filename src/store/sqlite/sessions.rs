@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{SqliteStore, id_column, writes::Tx};
 use crate::{
-    domain::{Actor, Cause, ChatSession, CustomerId, Holder, MitraId, MitraRow, SessionAction, SessionId},
+    domain::{Actor, Cause, ChatSession, CustomerId, Holder, MitraFacts, MitraId, SessionAction, SessionId},
     store::{SessionChange, SessionCounts, StoreError},
 };
 
@@ -63,7 +63,7 @@ impl SqliteStore {
         if !row.listed() {
             return Ok(Some(StoreError::NotAvailable(mitra)));
         }
-        Ok((!MitraRow { sessions, ..row }.has_room()).then_some(StoreError::CapacityExceeded(mitra)))
+        Ok((!MitraFacts { sessions, ..row.facts }.has_room()).then_some(StoreError::CapacityExceeded(mitra)))
     }
 
     pub(super) async fn write_session(

@@ -17,7 +17,7 @@ use std::{
 };
 
 use hadir::{
-    domain::{ControlMessage, Counts, Fence, MitraId, MitraRow, NodeId, Snapshot, StatusReason},
+    domain::{ControlMessage, Counts, Fence, MitraFacts, MitraId, MitraRow, NodeId, Snapshot, StatusReason},
     mirror::{
         Applied, Beat, Caution, Claimed, Mirror, MirrorEvent, MirrorSettings, Write,
         memory::MemoryMirror,
@@ -161,14 +161,22 @@ pub fn id(n: u128) -> MitraId {
 pub fn row(n: u128, revision: i64) -> MitraRow {
     MitraRow {
         id: id(n),
-        active: true,
-        online: true,
-        sessions: 0,
-        max_sessions: 1,
-        fence: Fence { generation: 1, revision },
-        online_epoch: 1,
+        facts: MitraFacts {
+            online: true,
+            active: true,
+            sessions: 0,
+            max_sessions: 1,
+            fence: Fence { generation: 1, revision },
+            online_epoch: 1,
+        },
         heartbeat_age: None,
     }
+}
+
+/// This row with other facts.
+pub fn with(mut row: MitraRow, change: impl FnOnce(&mut MitraFacts)) -> MitraRow {
+    change(&mut row.facts);
+    row
 }
 
 /// A write of somebody who heard the mitra just now and tells nobody.

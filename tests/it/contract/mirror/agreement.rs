@@ -7,7 +7,7 @@ use std::{
 };
 
 use hadir::{
-    domain::{Fence, MitraRow},
+    domain::{Fence, MitraFacts, MitraRow},
     mirror::{Applied, Beat, Mirror, Write},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -115,12 +115,17 @@ fn arbitrary_write(random: &mut StdRng, revision: i64) -> Write {
     let delay = if random.random_bool(0.3) { random.random_range(0..30) } else { 0 };
     let row = MitraRow {
         id: id(n),
-        active: random.random_bool(0.8),
-        online: random.random_bool(0.7),
-        sessions: random.random_range(0..3),
-        max_sessions: random.random_range(0..3),
-        fence: Fence { generation: if random.random_bool(0.1) { 1 } else { 2 }, revision: (revision - delay).max(1) },
-        online_epoch: random.random_range(1..4),
+        facts: MitraFacts {
+            online: random.random_bool(0.7),
+            active: random.random_bool(0.8),
+            sessions: random.random_range(0..3),
+            max_sessions: random.random_range(0..3),
+            fence: Fence {
+                generation: if random.random_bool(0.1) { 1 } else { 2 },
+                revision: (revision - delay).max(1),
+            },
+            online_epoch: random.random_range(1..4),
+        },
         heartbeat_age: None,
     };
     let age = random.random_range(0..100);

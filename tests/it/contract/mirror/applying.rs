@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use hadir::{
-    domain::{ControlMessage, Fence, MitraRow, NodeId, StatusChange, StatusReason},
+    domain::{ControlMessage, Fence, NodeId, StatusChange, StatusReason},
     mirror::{Applied, MirrorEvent, Refused, Write},
 };
 
-use super::{Kind, aged, beat, calm, eventually, hasty, heard, id, on_both, row, write};
+use super::{Kind, aged, beat, calm, eventually, hasty, heard, id, on_both, row, with, write};
 
 on_both! {
     a_row_changes_the_mirror_once,
@@ -38,7 +38,7 @@ async fn a_row_changes_the_mirror_once(kind: Kind) {
 
 async fn an_older_row_is_refused_and_learns_what_is_newer(kind: Kind) {
     let bench = kind.open(calm()).await;
-    bench.applied(MitraRow { sessions: 1, ..row(1, 10) }).await;
+    bench.applied(with(row(1, 10), |facts| facts.sessions = 1)).await;
     let newer = Fence { generation: 1, revision: 10 };
     assert_eq!(bench.applied(row(1, 9)).await, Applied::Older { newer });
     assert_eq!(bench.counted().await.busy, 1, "the older row left no trace");
@@ -48,7 +48,10 @@ async fn a_new_generation_beats_a_higher_revision(kind: Kind) {
     let bench = kind.open(calm()).await;
     bench.applied(row(1, 900)).await;
     let restored = Fence { generation: 2, revision: 3 };
-    let offline = MitraRow { online: false, fence: restored, ..row(1, 0) };
+    let offline = with(row(1, 0), |facts| {
+        facts.online = false;
+        facts.fence = restored
+    });
     assert_eq!(bench.applied(offline).await, Applied::Changed);
     assert_eq!(bench.applied(row(1, 901)).await, Applied::Older { newer: restored });
     assert_eq!(bench.counted().await.online, 0);
@@ -57,7 +60,7 @@ async fn a_new_generation_beats_a_higher_revision(kind: Kind) {
 async fn an_equal_fence_with_other_content_is_repaired(kind: Kind) {
     let bench = kind.open(calm()).await;
     bench.applied(row(1, 1)).await;
-    assert_eq!(bench.applied(MitraRow { sessions: 1, ..row(1, 1) }).await, Applied::Changed);
+    assert_eq!(bench.applied(with(row(1, 1), |facts| facts.sessions = 1)).await, Applied::Changed);
     let counts = bench.counted().await;
     assert_eq!((counts.available, counts.busy), (0, 1));
 }
@@ -70,7 +73,7 @@ async fn nothing_old_lists_a_mitra_again_after_offline(kind: Kind) {
     assert_eq!(claimed.len(), 1);
     bench.unclaim(&claimed).await.unwrap();
 
-    let offline = MitraRow { online: false, ..row(1, 2) };
+    let offline = with(row(1, 2), |facts| facts.online = false);
     bench.applied(offline.clone()).await;
     // A late batch, a delayed write, a repeated write, a sweep that gave up.
     let refused = bench.beat(&[beat(1)]).await.unwrap().refused;
@@ -82,7 +85,7 @@ async fn nothing_old_lists_a_mitra_again_after_offline(kind: Kind) {
     assert_eq!((counts.online, counts.reachable, counts.suspect), (0, 0, 0));
     assert_eq!(bench.age(1).await, None);
 
-    bench.applied(MitraRow { online_epoch: 2, ..row(1, 3) }).await;
+    bench.applied(with(row(1, 3), |facts| facts.online_epoch = 2)).await;
     assert_eq!(bench.counted().await.available, 1, "a new go-online counts");
     let refused = bench.beat(&[beat(1)]).await.unwrap().refused;
     assert_eq!((refused[0].why, refused[0].online_epoch), (Refused::OtherEpoch, 2));
@@ -92,11 +95,16 @@ async fn nothing_old_lists_a_mitra_again_after_deactivation(kind: Kind) {
     let bench = kind.open(calm()).await;
     bench.applied(row(1, 1)).await;
     // First the flag alone, as plain SQL may leave it for a moment.
-    bench.applied(MitraRow { active: false, ..row(1, 2) }).await;
+    bench.applied(with(row(1, 2), |facts| facts.active = false)).await;
     assert!(bench.is_deactivated(id(1)).await.unwrap());
     let counts = bench.counted().await;
     assert_eq!((counts.online, counts.reachable, counts.deactivated), (1, 0, 1));
-    bench.applied(MitraRow { active: false, online: false, ..row(1, 3) }).await;
+    bench
+        .applied(with(row(1, 3), |facts| {
+            facts.active = false;
+            facts.online = false
+        }))
+        .await;
     assert_eq!(bench.beat(&[beat(1)]).await.unwrap().refused[0].why, Refused::Deactivated);
     assert!(matches!(bench.applied(row(1, 1)).await, Applied::Older { .. }));
     let counts = bench.counted().await;
@@ -108,13 +116,22 @@ async fn every_state_is_counted(kind: Kind) {
     let rows = [
         write(row(1, 1)),
         write(row(2, 2)),
-        write(MitraRow { sessions: 1, ..row(3, 3) }),
-        write(MitraRow { sessions: 3, max_sessions: 2, ..row(4, 4) }),
+        write(with(row(3, 3), |facts| facts.sessions = 1)),
+        write(with(row(4, 4), |facts| {
+            facts.sessions = 3;
+            facts.max_sessions = 2
+        })),
         aged(row(5, 5), Duration::from_secs(61)),
-        write(MitraRow { online: false, ..row(6, 6) }),
-        write(MitraRow { online: false, active: false, ..row(7, 7) }),
-        write(MitraRow { online: false, sessions: 1, ..row(8, 8) }),
-        write(MitraRow { max_sessions: 0, ..row(9, 9) }),
+        write(with(row(6, 6), |facts| facts.online = false)),
+        write(with(row(7, 7), |facts| {
+            facts.online = false;
+            facts.active = false
+        })),
+        write(with(row(8, 8), |facts| {
+            facts.online = false;
+            facts.sessions = 1
+        })),
+        write(with(row(9, 9), |facts| facts.max_sessions = 0)),
     ];
     bench.apply(&rows).await.unwrap();
     let counts = bench.counted().await;
@@ -150,7 +167,7 @@ async fn a_new_go_online_starts_the_heartbeat_afresh(kind: Kind) {
     let bench = kind.open(calm()).await;
     bench.applied(row(1, 1)).await;
     // It went offline and online again, and the mirror saw only the end of it.
-    bench.apply(&[aged(MitraRow { online_epoch: 2, ..row(1, 3) }, Duration::from_secs(40))]).await.unwrap();
+    bench.apply(&[aged(with(row(1, 3), |facts| facts.online_epoch = 2), Duration::from_secs(40))]).await.unwrap();
     let age = bench.age(1).await.unwrap();
     assert!(age >= Duration::from_secs(40) && age < Duration::from_secs(45), "{age:?}");
 }
@@ -206,7 +223,7 @@ async fn two_writes_of_one_mitra_are_applied_in_order(kind: Kind) {
     let writes = [
         write(row(1, 1)),
         write(row(2, 2)),
-        write(MitraRow { online: false, ..row(1, 3) }),
+        write(with(row(1, 3), |facts| facts.online = false)),
         write(row(1, 2)),
         write(row(1, 3)),
     ];
@@ -226,19 +243,27 @@ async fn a_thousand_rows_go_in_one_call(kind: Kind) {
     let beats: Vec<_> = (0..1_000).map(beat).collect();
     assert!(bench.beat(&beats).await.unwrap().refused.is_empty());
     let offline: Vec<Write> =
-        (0..1_000).map(|n| write(MitraRow { online: false, ..row(n, 1_000 + n as i64) })).collect();
+        (0..1_000).map(|n| write(with(row(n, 1_000 + n as i64), |facts| facts.online = false))).collect();
     assert_eq!(bench.apply(&offline).await.unwrap().pulse.snapshot.unwrap().available, 0);
 }
 
 async fn numbers_beyond_a_double_are_compared_exactly(kind: Kind) {
     let bench = kind.open(calm()).await;
     let fence = |revision| Fence { generation: i64::MAX - 1, revision };
-    bench.applied(MitraRow { fence: fence(i64::MAX - 1), online_epoch: i64::MAX, ..row(1, 0) }).await;
-    let older = MitraRow { fence: fence(i64::MAX - 2), ..row(1, 0) };
+    bench
+        .applied(with(row(1, 0), |facts| {
+            facts.fence = fence(i64::MAX - 1);
+            facts.online_epoch = i64::MAX
+        }))
+        .await;
+    let older = with(row(1, 0), |facts| facts.fence = fence(i64::MAX - 2));
     assert_eq!(bench.applied(older).await, Applied::Older { newer: fence(i64::MAX - 1) });
-    let newer = MitraRow { fence: fence(i64::MAX), online_epoch: i64::MAX, ..row(1, 0) };
+    let newer = with(row(1, 0), |facts| {
+        facts.fence = fence(i64::MAX);
+        facts.online_epoch = i64::MAX
+    });
     assert_eq!(bench.applied(newer).await, Applied::Changed);
-    let short = MitraRow { fence: fence(9), ..row(1, 0) };
+    let short = with(row(1, 0), |facts| facts.fence = fence(9));
     assert_eq!(bench.applied(short).await, Applied::Older { newer: fence(i64::MAX) }, "9 is not more than 92…");
     assert_eq!(bench.beat(&[beat(1)]).await.unwrap().refused[0].online_epoch, i64::MAX);
 }

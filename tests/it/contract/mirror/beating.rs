@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use hadir::{
-    domain::MitraRow,
-    mirror::{Beat, Refused},
-};
+use hadir::mirror::{Beat, Refused};
 
-use super::{Kind, aged, beat, calm, eventually, hasty, id, on_both, row, write};
+use super::{Kind, aged, beat, calm, eventually, hasty, id, on_both, row, with, write};
 
 on_both! {
     a_beat_keeps_a_mitra_fresh,
@@ -36,10 +33,20 @@ async fn a_beat_keeps_a_mitra_fresh(kind: Kind) {
 async fn a_beat_is_refused_with_the_reason_and_the_epoch(kind: Kind) {
     let bench = kind.open(calm()).await;
     let rows = [
-        write(MitraRow { online: false, online_epoch: 4, ..row(1, 1) }),
-        write(MitraRow { online: false, active: false, online_epoch: 5, ..row(2, 2) }),
-        write(MitraRow { active: false, online_epoch: 6, ..row(3, 3) }),
-        write(MitraRow { online_epoch: 7, ..row(4, 4) }),
+        write(with(row(1, 1), |facts| {
+            facts.online = false;
+            facts.online_epoch = 4
+        })),
+        write(with(row(2, 2), |facts| {
+            facts.online = false;
+            facts.active = false;
+            facts.online_epoch = 5
+        })),
+        write(with(row(3, 3), |facts| {
+            facts.active = false;
+            facts.online_epoch = 6
+        })),
+        write(with(row(4, 4), |facts| facts.online_epoch = 7)),
         write(row(5, 5)),
     ];
     bench.apply(&rows).await.unwrap();
@@ -87,7 +94,7 @@ async fn an_empty_batch_is_a_pulse(kind: Kind) {
 
 async fn a_beat_of_a_busy_mitra_does_not_make_it_available(kind: Kind) {
     let bench = kind.open(calm()).await;
-    bench.applied(MitraRow { sessions: 1, ..row(1, 1) }).await;
+    bench.applied(with(row(1, 1), |facts| facts.sessions = 1)).await;
     assert!(bench.beat(&[beat(1)]).await.unwrap().refused.is_empty());
     let counts = bench.counted().await;
     assert_eq!((counts.available, counts.busy), (0, 1));

@@ -2,12 +2,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use hadir::{
-    domain::MitraRow,
-    mirror::{Caution, Claims, Restraint},
-};
+use hadir::mirror::{Caution, Claims, Restraint};
 
-use super::{Bench, Kind, aged, beat, calm, id, on_both, row, write};
+use super::{Bench, Kind, aged, beat, calm, id, on_both, row, with, write};
 use crate::support::eventually;
 
 on_both! {
@@ -106,7 +103,7 @@ async fn nobody_is_taken_while_most_are_silent_until_they_beat_again(kind: Kind)
     assert!(claims.claimed.iter().all(|claim| claim.id != id(0)));
     // A smaller fleet is believed whatever it says.
     let bench = fleet(kind, 100).await;
-    bench.applied(MitraRow { online: false, ..row(0, 2) }).await;
+    bench.applied(with(row(0, 2), |facts| facts.online = false)).await;
     assert_eq!(claim(&bench, caution).await.claimed.len(), 99);
 }
 

@@ -6,11 +6,11 @@ use std::{
 };
 
 use hadir::{
-    domain::{Fence, MitraRow},
+    domain::Fence,
     mirror::{Applied, Beat},
 };
 
-use super::{Bench, Kind, aged, beat, calm, eventually, hasty, id, on_both, row, write};
+use super::{Bench, Kind, aged, beat, calm, eventually, hasty, id, on_both, row, with, write};
 
 on_both! {
     the_silent_are_claimed_and_the_fresh_are_not,
@@ -63,7 +63,16 @@ async fn a_claim_takes_no_more_than_it_may_and_not_always_the_same(kind: Kind) {
 
 async fn a_claimed_mitra_is_put_back_as_it_was(kind: Kind) {
     let bench = kind.open(calm()).await;
-    bench.apply(&[aged(MitraRow { sessions: 1, max_sessions: 2, ..row(1, 7) }, OLD)]).await.unwrap();
+    bench
+        .apply(&[aged(
+            with(row(1, 7), |facts| {
+                facts.sessions = 1;
+                facts.max_sessions = 2
+            }),
+            OLD,
+        )])
+        .await
+        .unwrap();
     let before = bench.entries(&[id(1)]).await.unwrap().of_each[0].clone().unwrap();
     let claimed = bench.claimed(OLD, 1).await;
     let taken = bench.entries(&[id(1)]).await.unwrap().of_each[0].clone().unwrap();
@@ -78,8 +87,8 @@ async fn a_claimed_mitra_is_put_back_as_it_was(kind: Kind) {
 async fn what_was_applied_after_a_claim_stays(kind: Kind) {
     let bench = with_silent(kind, 3).await;
     let claimed = bench.claimed(OLD, 3).await;
-    bench.applied(MitraRow { online: false, ..row(0, 2) }).await;
-    bench.applied(MitraRow { online_epoch: 2, ..row(1, 2) }).await;
+    bench.applied(with(row(0, 2), |facts| facts.online = false)).await;
+    bench.applied(with(row(1, 2), |facts| facts.online_epoch = 2)).await;
     bench.unclaim(&claimed).await.unwrap();
     let counts = bench.counted().await;
     assert_eq!((counts.online, counts.reachable, counts.suspect), (2, 1, 1));
@@ -136,7 +145,11 @@ async fn a_row_of_the_same_fence_undoes_a_claim(kind: Kind) {
 
 async fn forgetting_removes_every_trace_unless_something_newer_is_known(kind: Kind) {
     let bench = kind.open(calm()).await;
-    let gone = MitraRow { online: false, active: false, sessions: 2, ..row(3, 5) };
+    let gone = with(row(3, 5), |facts| {
+        facts.online = false;
+        facts.active = false;
+        facts.sessions = 2
+    });
     bench.apply(&[write(row(1, 5)), write(row(2, 5)), write(gone)]).await.unwrap();
     let seen = |revision| Fence { generation: 1, revision };
     let removed = bench.forget(&[(id(1), seen(4)), (id(2), seen(5)), (id(3), seen(6)), (id(4), seen(6))]).await;
@@ -156,7 +169,12 @@ async fn every_known_id_is_listed(kind: Kind) {
     for part in (0..1_700u128).collect::<Vec<_>>().chunks(1_000) {
         let rows: Vec<_> = part
             .iter()
-            .map(|n| write(MitraRow { online: n % 3 != 0, active: n % 5 != 0, ..row(number(*n), 1) }))
+            .map(|n| {
+                write(with(row(number(*n), 1), |facts| {
+                    facts.online = n % 3 != 0;
+                    facts.active = n % 5 != 0
+                }))
+            })
             .collect();
         bench.apply(&rows).await.unwrap();
     }

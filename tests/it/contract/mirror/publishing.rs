@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use hadir::{
-    domain::{MitraRow, Snapshot},
+    domain::Snapshot,
     mirror::{MirrorEvent, MirrorSettings},
 };
 
-use super::{Bench, Kind, beat, calm, eventually, hasty, heard, on_both, row, write};
+use super::{Bench, Kind, beat, calm, eventually, hasty, heard, on_both, row, with, write};
 
 on_both! {
     nothing_is_published_before_the_mirror_is_seeded,
@@ -63,10 +63,10 @@ async fn the_version_rises_only_when_the_count_changes(kind: Kind) {
     assert_eq!(version(&bench).await, empty + 1);
     bench.beat(&[beat(1)]).await.unwrap();
     bench.applied(row(1, 2)).await;
-    bench.applied(MitraRow { online: false, ..row(2, 3) }).await;
+    bench.applied(with(row(2, 3), |facts| facts.online = false)).await;
     bench.tick().await.unwrap();
     assert_eq!(version(&bench).await, empty + 1, "one available all the time");
-    bench.applied(MitraRow { sessions: 1, ..row(1, 4) }).await;
+    bench.applied(with(row(1, 4), |facts| facts.sessions = 1)).await;
     assert_eq!(version(&bench).await, empty + 2, "busy is not available");
     assert_eq!(bench.snapshot().await.available, 0);
 }
@@ -89,7 +89,8 @@ async fn a_flip_of_any_goes_at_once_and_counts_wait_for_their_window(kind: Kind)
     assert_eq!((shown.available, shown.version), (1, version));
     assert_eq!(bench.cached_snapshot().await.unwrap().unwrap().version, version);
 
-    let off = [write(MitraRow { online: false, ..row(1, 3) }), write(MitraRow { online: false, ..row(2, 4) })];
+    let off =
+        [write(with(row(1, 3), |facts| facts.online = false)), write(with(row(2, 4), |facts| facts.online = false))];
     let flipped = bench.apply(&off).await.unwrap().pulse;
     let shown = flipped.snapshot.unwrap();
     assert_eq!((shown.available, shown.version, flipped.due_in), (0, version + 1, None), "two to none");
@@ -100,7 +101,7 @@ async fn a_change_that_is_taken_back_within_the_window_is_not_told(kind: Kind) {
     bench.applied(row(1, 1)).await;
     let version = bench.snapshot().await.version;
     bench.applied(row(2, 2)).await;
-    let pulse = bench.apply(&[write(MitraRow { online: false, ..row(2, 3) })]).await.unwrap().pulse;
+    let pulse = bench.apply(&[write(with(row(2, 3), |facts| facts.online = false))]).await.unwrap().pulse;
     assert_eq!((pulse.due_in, pulse.snapshot.unwrap().version), (None, version));
 }
 
@@ -138,7 +139,12 @@ async fn published_snapshots_are_heard_in_order(kind: Kind) {
     let mut revision = 0;
     let mut flip = async |bench: &Bench| {
         revision += 1;
-        bench.applied(MitraRow { online: revision % 2 == 1, online_epoch: revision, ..row(1, revision) }).await;
+        bench
+            .applied(with(row(1, revision), |facts| {
+                facts.online = revision % 2 == 1;
+                facts.online_epoch = revision
+            }))
+            .await;
     };
     let mut first = None;
     while first.is_none() {
@@ -181,7 +187,7 @@ async fn the_cached_snapshot_dies_when_nobody_ticks(kind: Kind) {
 
 async fn history_begins_with_the_first_pulse(kind: Kind) {
     let bench = kind.empty(calm()).await;
-    bench.apply(&[write(row(1, 1)), write(MitraRow { sessions: 1, ..row(2, 2) })]).await.unwrap();
+    bench.apply(&[write(row(1, 1)), write(with(row(2, 2), |facts| facts.sessions = 1))]).await.unwrap();
     bench.open_epoch(0).await.unwrap();
     for _ in 0..20 {
         bench.tick().await.unwrap();

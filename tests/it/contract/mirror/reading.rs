@@ -6,11 +6,11 @@ use std::{
 };
 
 use hadir::{
-    domain::{ControlMessage, MitraRow, Mode, NodeId, NodeRecord, SocketCounts},
+    domain::{ControlMessage, Mode, NodeId, NodeRecord, SocketCounts},
     mirror::MirrorEvent,
 };
 
-use super::{Kind, aged, calm, eventually, hasty, heard, id, on_both, row, write};
+use super::{Kind, aged, calm, eventually, hasty, heard, id, on_both, row, with, write};
 
 on_both! {
     whoever_is_found_is_available_and_drawn_fairly,
@@ -25,9 +25,9 @@ on_both! {
 async fn whoever_is_found_is_available_and_drawn_fairly(kind: Kind) {
     let bench = kind.open(calm()).await;
     let mut rows: Vec<_> = (0..20).map(|n| aged(row(n, 1), Duration::from_secs(n as u64))).collect();
-    rows.extend((20..40).map(|n| write(MitraRow { sessions: 1, ..row(n, 1) })));
+    rows.extend((20..40).map(|n| write(with(row(n, 1), |facts| facts.sessions = 1))));
     rows.extend((40..60).map(|n| aged(row(n, 1), Duration::from_secs(100))));
-    rows.extend((60..80).map(|n| write(MitraRow { online: false, ..row(n, 1) })));
+    rows.extend((60..80).map(|n| write(with(row(n, 1), |facts| facts.online = false))));
     bench.apply(&rows).await.unwrap();
     let mut drawn = BTreeMap::<_, u32>::new();
     for _ in 0..2_000 {
@@ -78,8 +78,8 @@ async fn nobody_available_is_an_empty_page(kind: Kind) {
 
 async fn entries_come_in_the_order_asked(kind: Kind) {
     let bench = kind.open(calm()).await;
-    let claimed = aged(MitraRow { online_epoch: 8, ..row(3, 30) }, Duration::from_secs(90));
-    bench.apply(&[write(row(1, 10)), write(MitraRow { online: false, ..row(2, 20) }), claimed]).await.unwrap();
+    let claimed = aged(with(row(3, 30), |facts| facts.online_epoch = 8), Duration::from_secs(90));
+    bench.apply(&[write(row(1, 10)), write(with(row(2, 20), |facts| facts.online = false)), claimed]).await.unwrap();
     let entries = bench.entries(&[id(3), id(9), id(2), id(1), id(3)]).await.unwrap().of_each;
     let told: Vec<_> = entries
         .iter()

@@ -6,7 +6,7 @@ use std::{
 };
 
 use hadir::{
-    domain::{ControlMessage, MitraRow, Mode, NodeId, NodeRecord, SocketCounts},
+    domain::{ControlMessage, Mode, NodeId, NodeRecord, SocketCounts},
     mirror::{
         Caution, Mirror, MirrorEvent, Refused, Restraint,
         valkey::{ValkeyMirror, ValkeySettings, ValkeySetupError},
@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::support::valkey::{Answer, Raw, Server, free_port};
 
-use super::{aged, beat, calm, claimed, connect, eventually, hasty, heard, id, listening, row, write};
+use super::{aged, beat, calm, claimed, connect, eventually, hasty, heard, id, listening, row, with, write};
 
 async fn started() -> (Server, ValkeyMirror) {
     let server = Server::start();
@@ -37,9 +37,18 @@ fn json(text: Option<String>) -> serde_json::Value {
 #[tokio::test]
 async fn the_keys_have_exactly_the_promised_names_types_and_contents() {
     let (server, mirror) = started().await;
-    let busy = MitraRow { sessions: 2, max_sessions: 2, ..row(2, 8) };
-    let gone = MitraRow { online: false, active: false, ..row(3, 9) };
-    let paying = MitraRow { online: false, sessions: 1, ..row(4, 10) };
+    let busy = with(row(2, 8), |facts| {
+        facts.sessions = 2;
+        facts.max_sessions = 2
+    });
+    let gone = with(row(3, 9), |facts| {
+        facts.online = false;
+        facts.active = false
+    });
+    let paying = with(row(4, 10), |facts| {
+        facts.online = false;
+        facts.sessions = 1
+    });
     mirror.apply(&[write(row(1, 7)), write(busy), write(gone), write(paying)]).await.unwrap();
     let (one, two, three, four) = (id(1).to_string(), id(2).to_string(), id(3).to_string(), id(4).to_string());
 
@@ -106,7 +115,7 @@ async fn every_leaving_takes_its_heartbeat_with_it() {
     let (server, mirror) = started().await;
     let mut raw = server.raw();
     mirror.apply(&[write(row(1, 1)), aged(row(2, 1), Duration::from_secs(90)), write(row(3, 1))]).await.unwrap();
-    mirror.apply(&[write(MitraRow { online: false, ..row(1, 2) })]).await.unwrap();
+    mirror.apply(&[write(with(row(1, 2), |facts| facts.online = false))]).await.unwrap();
     claimed(&mirror, Duration::from_secs(90), 1).await;
     mirror.forget(&[(id(3), row(3, 1).fence)]).await.unwrap();
     let left: Vec<String> = keys(&mut raw).into_iter().filter(|key| !key.starts_with("hadir:")).collect();
@@ -234,8 +243,8 @@ async fn what_another_program_damaged_is_repaired_by_the_same_rows() {
     let mut raw = server.raw();
     let rows = [
         write(row(1, 1)),
-        write(MitraRow { sessions: 1, ..row(2, 2) }),
-        write(MitraRow { online: false, ..row(3, 3) }),
+        write(with(row(2, 2), |facts| facts.sessions = 1)),
+        write(with(row(3, 3), |facts| facts.online = false)),
     ];
     mirror.apply(&rows).await.unwrap();
     let sound = keys(&mut raw);
@@ -467,7 +476,7 @@ async fn a_frozen_server_costs_one_timeout_and_its_thawed_writes_change_nothing(
     server.freeze();
     let began = Instant::now();
     // Offline is acknowledged by the store; the mirror hears the truth before and the lie after.
-    assert!(mirror.apply(&[write(MitraRow { online: false, ..row(1, 5) })]).await.is_err());
+    assert!(mirror.apply(&[write(with(row(1, 5), |facts| facts.online = false))]).await.is_err());
     assert!(mirror.apply(&[write(row(1, 3))]).await.is_err());
     assert!(mirror.beat(&[beat(1)]).await.is_err());
     assert!(began.elapsed() < Duration::from_secs(30), "three commands of 1.5 s took {:?}", began.elapsed());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hadir::{
-    domain::{Actor, Cause, MitraRow},
+    domain::{Actor, Cause, MitraFacts, MitraRow},
     store::{StoreError, Transition},
 };
 use uuid::Uuid;
@@ -32,16 +32,18 @@ on_both!(
 async fn a_new_mitra_is_active_offline_and_has_the_default_capacity(bench: Bench) {
     let Transition { row, changed } = bench.put_mitra(id(1), "Sari", None, &cause("hired")).await.expect("created");
     assert!(changed);
-    let MitraRow { fence, .. } = row;
+    let fence = row.fence;
     assert!(fence.generation > 0 && fence.revision > 0, "{fence:?}");
     let expected = MitraRow {
         id: id(1),
-        active: true,
-        online: false,
-        sessions: 0,
-        max_sessions: DEFAULT_MAX_SESSIONS,
-        fence,
-        online_epoch: 0,
+        facts: MitraFacts {
+            online: false,
+            active: true,
+            sessions: 0,
+            max_sessions: DEFAULT_MAX_SESSIONS,
+            fence,
+            online_epoch: 0,
+        },
         heartbeat_age: None,
     };
     assert_eq!(row, expected);
