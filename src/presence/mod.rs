@@ -18,6 +18,7 @@ mod keeper;
 mod known;
 mod lone;
 mod mode;
+mod outage;
 mod reads;
 mod seed;
 mod sharing;
@@ -82,6 +83,7 @@ pub struct Presence {
     metrics: Metrics,
     gate: mode::Gate,
     evidence: evidence::Evidence,
+    outage: outage::Outage,
     /// Mirror clock minus hub clock, ms; only meaningful after the first pulse.
     mirror_ahead_ms: AtomicI64,
     /// When a count waits for its window to pass, the hub time at which to look; `u64::MAX` when none does.
@@ -139,6 +141,7 @@ impl Presence {
             metrics,
             gate,
             evidence: evidence::Evidence::default(),
+            outage: outage::Outage::default(),
             mirror_ahead_ms: AtomicI64::new(0),
             tick_due_ms: AtomicU64::new(u64::MAX),
             keeper_wanted: Notify::new(),

@@ -80,6 +80,7 @@ impl Presence {
             Err(error) => {
                 self.metrics.mirror_command(op, Outcome::Error);
                 tracing::debug!(op, %error, "the mirror did not answer");
+                self.outage.failed(&error);
                 self.verdict(self.gate.mirror_failed(WRITES.contains(&op), self.hub.now_ms()));
                 Err(error)
             }
@@ -115,7 +116,9 @@ impl Presence {
     /// Acts on a change of mode.
     pub(super) fn verdict(&self, verdict: Verdict) {
         if let Verdict::Changed(mode) = verdict {
-            tracing::info!(mode = mode.as_str(), "mode changed");
+            // At `info` an outage has its own two lines.
+            tracing::debug!(mode = mode.as_str(), "mode changed");
+            self.outage.mode_changed(mode, self.mirror.source(), self.hub.now_ms());
             self.metrics.set_mode(mode);
             self.evidence.mode_changed(mode == Mode::Live, self.hub.now_ms());
             self.keeper_wanted.notify_one();

@@ -7,8 +7,8 @@ use tracing_subscriber::{EnvFilter, fmt, util::SubscriberInitExt};
 use crate::config::{LogConfig, LogFormat};
 
 /// Libraries that would log what is sent, tokens and passwords included, in their finest levels. Last, so that it stands
-/// whatever was asked for.
-const NEVER_VERBOSE: &str = "tungstenite=info,tokio_tungstenite=info,fred=info,hyper=info,rustls=info";
+/// whatever was asked for. What the Valkey client warns of, attempt by attempt, is one line of ours.
+const NEVER_VERBOSE: &str = "tungstenite=info,tokio_tungstenite=info,fred=error,hyper=info,rustls=info";
 
 /// Logging could not be set up.
 #[derive(Debug, thiserror::Error)]

@@ -15,3 +15,4 @@ mod start;
 mod support;
 mod tidy;
 mod topologies;
+mod valkey;

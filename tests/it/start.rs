@@ -17,7 +17,7 @@ use crate::{
     support::{Backend, PATIENCE, World, eventually, postgres, valkey::free_port, world::SECRET},
 };
 
-fn hadir(folder: &TempDir) -> Command {
+pub fn hadir(folder: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hadir"));
     command.env_clear().current_dir(folder.path());
     command.env("HADIR_PUBLIC_ADDR", "127.0.0.1:0").env("HADIR_INTERNAL_ADDR", "127.0.0.1:0");
@@ -29,7 +29,7 @@ fn said(output: &Output) -> String {
 }
 
 /// Ended with the value, by its id.
-struct Running(Child);
+pub struct Running(Child);
 
 impl Running {
     fn start(mut command: Command) -> (Self, Value) {
@@ -38,7 +38,7 @@ impl Running {
     }
 
     /// One whose log is read by [`Self::ended`].
-    fn start_heard(mut command: Command) -> (Self, Value) {
+    pub fn start_heard(mut command: Command) -> (Self, Value) {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("started");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");

@@ -14,7 +14,7 @@ local release_ms = tonumber(ARGV[FIXED_ARGS + 6])
 local listed = call('ZCARD', K_LIVENESS)
 local fresh = call('ZCOUNT', K_LIVENESS, fresh_from, '+inf')
 local silent = call('ZCOUNT', K_LIVENESS, '-inf', until_ms)
-local score = call('HMGET', K_CAUTION, 'began_ms', 'room', 'braked_ms', 'doubted_ms', 'lost_ms')
+local score = call('HMGET', K_CAUTION, 'began_ms', 'room', 'braked_ms', 'doubted_ms')
 local began_ms, room = score[1], tonumber(score[2]) or 0
 
 -- Since when something has held; false as soon as it does not. A beginning that is still to come can only be left over
@@ -24,9 +24,19 @@ local function since(known_ms, holds)
   return holds and math.min(known_ms or now, now)
 end
 
--- When a node vanished with its mitras' sockets: they may be well, and heard by nobody but it.
-local lost_ms = tonumber(score[5])
-lost_ms = lost_ms and lost_ms <= now and now - lost_ms < release_ms and lost_ms
+-- Since when a node that vanished with its mitras' sockets is not back: they may be well, and heard by nobody but it.
+local lost_ms = false
+local all = call('HGETALL', K_CAUTION)
+for position = 1, #all, 2 do
+  if sub(all[position], 1, 5) == 'lost:' then
+    local at = tonumber(all[position + 1])
+    if at and at <= now and now - at < release_ms then
+      lost_ms = math.min(lost_ms or at, at)
+    else
+      call('HDEL', K_CAUTION, all[position])
+    end
+  end
+end
 
 local braked_ms, restraint = false, ''
 local doubted_ms = since(score[4], listed >= doubted_from and fresh * 2 < listed)
@@ -93,8 +103,7 @@ end
 
 -- Forgotten when nobody sweeps any more.
 call('HSET', K_CAUTION, 'began_ms', began_ms or '', 'room', whole(room),
-  'braked_ms', braked_ms and whole(braked_ms) or '', 'doubted_ms', doubted_ms and whole(doubted_ms) or '',
-  'lost_ms', lost_ms and whole(lost_ms) or '')
+  'braked_ms', braked_ms and whole(braked_ms) or '', 'doubted_ms', doubted_ms and whole(doubted_ms) or '')
 call('PEXPIRE', K_CAUTION, whole(10 * sweep_ms + release_ms))
 
 local left = call('ZCOUNT', K_LIVENESS, '-inf', until_ms)

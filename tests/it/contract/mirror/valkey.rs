@@ -393,6 +393,18 @@ async fn a_node_that_vanished_with_sockets_of_mitras_holds_back_who_takes_the_si
     let held = mirror.claim_silent(silent, 10, &caution).await.unwrap();
     assert!(held.claimed.is_empty(), "{held:?}");
     assert!(matches!(held.restraint, Some((Restraint::Lost, _))), "{held:?}");
+    for mode in [Mode::Rebuilding, Mode::Live] {
+        mirror.report_node(&NodeRecord { mode, ..record("dead", 3) }).await.unwrap();
+        let left = mirror.claim_silent(silent, 0, &caution).await.unwrap();
+        assert_eq!(left.restraint.is_some(), mode == Mode::Rebuilding, "{mode:?}: {left:?}");
+    }
+    for node in ["one", "two"] {
+        ran_out(node, 3, mirror.tick().await.unwrap().now_ms);
+    }
+    mirror.report_node(&record("n1", 0)).await.unwrap();
+    mirror.report_node(&record("one", 3)).await.unwrap();
+    let held = mirror.claim_silent(silent, 10, &caution).await.unwrap();
+    assert!(matches!(held.restraint, Some((Restraint::Lost, _))), "one is back, the other is not: {held:?}");
     let released = Caution { release_after: Duration::ZERO, ..caution };
     assert_eq!(mirror.claim_silent(silent, 10, &released).await.unwrap().claimed.len(), 1);
     mirror.close().await;
