@@ -38,11 +38,13 @@ pub(super) async fn open(config: &Config, lifecycle: &Lifecycle) -> Result<Backe
         Database::Sqlite { path } => Arc::new(SqliteStore::open(sqlite_settings(config, path)).await?),
         Database::Postgres { url, schema } => {
             let settings = postgres_settings(config, url.expose(), schema);
+            patiently(|| postgres::refuse_transaction_pooler(&settings)).await?;
             if config.store.migrate {
                 patiently(|| postgres::migrate(&settings, false)).await?;
             } else {
                 schema_is_there(&settings).await?;
             }
+            patiently(|| postgres::refuse_missing_rights(&settings)).await?;
             node_lock = Some(match config.mirror.valkey {
                 None => patiently(|| NodeLock::alone(&settings)).await?,
                 Some(_) => patiently(|| NodeLock::together(&settings)).await?,
@@ -54,15 +56,27 @@ pub(super) async fn open(config: &Config, lifecycle: &Lifecycle) -> Result<Backe
     Ok(Backends { store, mirror, node_lock })
 }
 
-/// Keeps trying while Postgres is away; any other failure ends the start.
+/// Keeps trying while Postgres is away, which is said once for each reason; any other failure ends the start.
 async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(attempt: impl Fn() -> F) -> Result<T, StoreError> {
+    let mut told: Option<String> = None;
     loop {
         match attempt().await {
             Err(StoreError::Unavailable(why)) => {
-                tracing::warn!(%why, "Postgres cannot be reached yet; see that it runs and that DATABASE_URL is right");
+                if told.as_ref() != Some(&why) {
+                    tracing::warn!(
+                        %why,
+                        "Postgres cannot be used yet; this node waits. See that it runs and that DATABASE_URL is right"
+                    );
+                    told = Some(why);
+                }
                 sleep(PATIENCE).await;
             }
-            other => return other,
+            other => {
+                if told.is_some() && other.is_ok() {
+                    tracing::info!("Postgres can be used now");
+                }
+                return other;
+            }
         }
     }
 }
@@ -81,30 +95,13 @@ async fn schema_is_there(settings: &PostgresSettings) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Looks at the store without changing it and without patience.
-///
-/// # Errors
-/// What is wrong with it, and what to do.
-pub(super) async fn look_at_store(config: &Config) -> Result<String, String> {
+/// Looks at the store without changing it and without patience: each thing that was found, right or wrong.
+pub(super) async fn look_at_store(config: &Config) -> Vec<Result<String, String>> {
     match &config.store.database {
-        Database::Sqlite { path } => Ok(format!("sqlite, {}", sqlite::look(path)?)),
+        Database::Sqlite { path } => vec![sqlite::look(path).map(|found| format!("sqlite, {found}"))],
         Database::Postgres { url, schema } => {
             let settings = postgres_settings(config, url.expose(), schema);
-            let store = PostgresStore::connect(settings.clone()).map_err(|error| error.to_string())?;
-            let found = async {
-                // By a connection of its own first: a pool that gets none says only that it waited.
-                let awaited = postgres::awaits_migration(&settings).await?;
-                store.ping().await?;
-                Ok::<_, StoreError>(awaited)
-            }
-            .await;
-            store.close().await;
-            match found {
-                Ok(None) => Ok("postgres, writable".to_owned()),
-                Ok(Some(_)) if config.store.migrate => Ok("postgres, writable, to be migrated at start".to_owned()),
-                Ok(Some(what)) => Err(format!("HADIR_MIGRATE is false and {what}")),
-                Err(error) => Err(format!("{error}; see that it runs and that DATABASE_URL is right")),
-            }
+            postgres::check(&settings, config.store.migrate).await
         }
     }
 }
@@ -139,6 +136,7 @@ pub(super) async fn migrate(config: &Config, new_generation: bool) -> Result<Str
         }
         Database::Postgres { url, schema } => {
             let settings = postgres_settings(config, url.expose(), schema);
+            postgres::refuse_transaction_pooler(&settings).await?;
             let generation = postgres::migrate(&settings, new_generation).await?;
             (format!("schema {schema}"), new_generation.then_some(generation))
         }

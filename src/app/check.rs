@@ -16,10 +16,14 @@ pub struct CheckLine {
 pub async fn check(config: &Config) -> Vec<CheckLine> {
     let line = |name: &str, result| CheckLine { name: name.to_owned(), result };
     let lifecycle = Lifecycle::default();
-    let store_line = backends::look_at_store(config).await;
+    let found = backends::look_at_store(config).await;
+    let mut lines: Vec<CheckLine> = found.into_iter().map(|result| line("store", result)).collect();
     let mirror = match backends::mirror(config, &lifecycle).await {
         Ok(mirror) => mirror,
-        Err(error) => return vec![line("store", store_line), line("mirror", Err(format!("{error:#}")))],
+        Err(error) => {
+            lines.push(line("mirror", Err(format!("{error:#}"))));
+            return lines;
+        }
     };
     let mirror_line = match mirror.tick().await {
         Ok(pulse) => Ok(match pulse.epoch {
@@ -29,7 +33,7 @@ pub async fn check(config: &Config) -> Vec<CheckLine> {
         Err(error) => Err(format!("{error}; see that Valkey runs and that VALKEY_URL is right")),
     };
     mirror.close().await;
-    let mut lines = vec![line("store", store_line), line("mirror", mirror_line)];
+    lines.push(line("mirror", mirror_line));
     lines.extend(public_keys(config).await);
     lines
 }

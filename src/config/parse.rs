@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use ipnet::IpNet;
 use url::Url;
 
-use super::Secret;
+use super::{Secret, secret::Hosts};
 use crate::domain::Role;
 
 /// Nothing that Hadir waits for takes longer than a year.
@@ -165,10 +165,15 @@ pub fn role_map(text: &str) -> Result<Vec<(String, Role)>, String> {
 
 /// A URL of a PostgreSQL database.
 pub fn postgres_url(text: &str) -> Result<Secret, String> {
-    let url = Url::parse(text).map_err(|error| {
+    let not_a_url = |error| {
         format!("is not a URL ({error}): write postgres://user:password@host:5432/database, or remove it to use SQLite")
-    })?;
-    match url.scheme() {
+    };
+    // A primary and those that may become it: host1:5432,host2:5432.
+    let urls: Vec<Url> = match Hosts::of(text) {
+        Some(hosts) => hosts.each().iter().map(|url| Url::parse(url)).collect::<Result<_, _>>().map_err(not_a_url)?,
+        None => vec![Url::parse(text).map_err(not_a_url)?],
+    };
+    match urls.first().map_or("", Url::scheme) {
         "postgres" | "postgresql" => Ok(Secret::new(text)),
         "sqlite" => {
             Err("names SQLite, which needs no URL: remove it, and set HADIR_DATA_DIR to where the file shall be"

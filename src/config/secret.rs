@@ -35,8 +35,42 @@ impl fmt::Display for Secret {
     }
 }
 
+/// A URL that names several hosts, which no parser of URLs takes: `scheme://user@a:1,b:2/path`.
+pub(super) struct Hosts<'a> {
+    before: &'a str,
+    hosts: &'a str,
+    after: &'a str,
+}
+
+impl<'a> Hosts<'a> {
+    /// `None` when the text names one host at most.
+    pub(super) fn of(text: &'a str) -> Option<Self> {
+        let begin = text.find("://")? + 3;
+        let end = text[begin..].find(['/', '?', '#']).map_or(text.len(), |length| begin + length);
+        let begin = text[begin..end].rfind('@').map_or(begin, |at| begin + at + 1);
+        let (before, hosts, after) = (&text[..begin], &text[begin..end], &text[end..]);
+        hosts.contains(',').then_some(Self { before, hosts, after })
+    }
+
+    /// The URL once for each host.
+    pub(super) fn each(&self) -> Vec<String> {
+        self.hosts.split(',').map(|host| format!("{}{host}{}", self.before, self.after)).collect()
+    }
+}
+
 /// The URL with its password, and whatever in its query may be one, masked. What is not a URL is masked altogether.
 pub fn masked_url(text: &str) -> String {
+    if let Some(hosts) = Hosts::of(text) {
+        let Some(first) = hosts.each().first().map(|url| masked_one(url)) else { return MASK.to_owned() };
+        let Some((before, rest)) = first.split_once("://") else { return MASK.to_owned() };
+        let (authority, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let user = authority.rsplit_once('@').map(|(user, _)| format!("{user}@")).unwrap_or_default();
+        return format!("{before}://{user}{}{after}", hosts.hosts);
+    }
+    masked_one(text)
+}
+
+fn masked_one(text: &str) -> String {
     let Ok(mut url) = Url::parse(text) else { return MASK.to_owned() };
     if url.password().is_some() && url.set_password(Some(MASK)).is_err() {
         return MASK.to_owned();
@@ -80,6 +114,10 @@ mod tests {
                 "redis-sentinel://:****@a:26379/0?sentinelPassword=****",
             ),
             ("rediss://default:hunter%322@a:6379/2", "rediss://default:****@a:6379/2"),
+            (
+                "postgres://u:hunter2@a:5432,[::1]:5433/hadir?password=hunter2",
+                "postgres://u:****@a:5432,[::1]:5433/hadir?password=****",
+            ),
             ("hunter2", "****"),
         ];
         for (url, shown) in cases {

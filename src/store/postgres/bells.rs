@@ -1,19 +1,19 @@
 //! The bell: NOTIFY of the triggers, heard on a connection of its own that comes back by itself.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
 use sqlx::{
-    PgPool,
-    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
+    AssertSqlSafe, PgPool,
+    postgres::{PgListener, PgPoolOptions},
 };
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::connect::never_idle_out;
+use super::servers::Servers;
 use crate::{domain::MitraId, store::Bell};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -22,7 +22,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const SILENT_DEADLINES: u32 = 2;
 
 pub(super) struct Listening {
-    pub(super) options: PgConnectOptions,
+    pub(super) servers: Arc<Servers>,
+    /// What the connection is set to.
+    pub(super) set_up: Arc<str>,
     pub(super) channel: String,
     /// Longest wait for a connection and for an answer.
     pub(super) deadline: Duration,
@@ -55,6 +57,9 @@ impl Ear {
                     }
                     Err(error) => {
                         tracing::debug!(%error, "the bell cannot be heard yet");
+                        if self.listening.servers.are_several() {
+                            self.listening.servers.search().await;
+                        }
                         sleep(self.pause).await;
                         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
                         continue;
@@ -94,13 +99,17 @@ impl Listening {
 
     /// Of one connection, apart from the store's: this one is never handed back.
     fn pool(&self) -> PgPool {
+        let set_up = Arc::clone(&self.set_up);
         PgPoolOptions::new()
             .max_connections(1)
             .idle_timeout(None)
             .max_lifetime(None)
             .acquire_timeout(self.deadline)
-            .after_connect(|connection, _| Box::pin(never_idle_out(connection)))
-            .connect_lazy_with(self.options.clone())
+            .after_connect(move |connection, _| {
+                let sql = AssertSqlSafe(set_up.to_string());
+                Box::pin(async move { sqlx::raw_sql(sql).execute(connection).await.map(|_| ()) })
+            })
+            .connect_lazy_with(self.servers.current("hadir bell"))
     }
 }
 

@@ -1,29 +1,22 @@
-//! Connections and migrations.
+//! Connections, and what each of them is set to.
 
-use std::{str::FromStr, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use sqlx::{
-    AssertSqlSafe, Connection, PgConnection,
-    migrate::MigrateError,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
-use tokio::time::{sleep, timeout};
+use sqlx::{AssertSqlSafe, PgConnection, postgres::PgPoolOptions};
+use tokio::time::timeout;
 
 use super::{
     PostgresStore,
-    session::{Pool, explain_start},
+    outage::Outage,
+    servers::Servers,
+    session::{Pool, explain_start, too_slow},
 };
 use crate::store::StoreError;
-
-/// Kind of our advisory lock on a schema; any number that nobody else uses.
-const MIGRATION_LOCK: i32 = 0x68_61_64_01;
-/// Between two attempts to take it.
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where Postgres is and how long it may take.
 #[derive(Clone)]
 pub struct PostgresSettings {
-    /// Address, with credentials.
+    /// Address, with credentials; several servers as `host1:5432,host2:5432`.
     pub url: String,
     pub schema: String,
     /// Capacity of a mitra whose row has none.
@@ -45,39 +38,53 @@ impl PostgresSettings {
         format!("hadir_{}", self.schema.chars().take(57).collect::<String>())
     }
 
-    pub(super) fn options(&self, statement_timeout: Duration) -> Result<PgConnectOptions, StoreError> {
-        let ms = |period: Duration| period.as_millis().to_string();
-        // The driver takes any scheme.
-        let is_postgres = ["postgres://", "postgresql://"].iter().any(|scheme| self.url.starts_with(scheme));
-        let options = PgConnectOptions::from_str(&self.url).ok().filter(|_| is_postgres).ok_or_else(|| {
-            // Why is not said: the text may hold the password.
-            StoreError::Invalid(
-                "DATABASE_URL is not an address of Postgres: write postgres://user:password@host:5432/database; special \
-                 characters in the password as %XX, sslmode one of disable, allow, prefer, require, verify-ca, verify-full"
-                    .to_owned(),
-            )
-        })?;
-        Ok(options.application_name("hadir").options([
-            ("search_path", format!("\"{}\"", self.schema.replace('"', "\"\""))),
-            ("statement_timeout", ms(statement_timeout)),
-            ("lock_timeout", ms(self.lock_timeout)),
-            ("idle_in_transaction_session_timeout", ms(statement_timeout)),
-        ]))
+    /// The schema's name as SQL writes it.
+    pub(super) fn quoted_schema(&self) -> String {
+        format!("\"{}\"", self.schema.replace('"', "\"\""))
     }
 
-    /// A connection outside the pool, whose statements may take so long.
-    pub(super) async fn session(&self, name: &str, statement_timeout: Duration) -> Result<PgConnection, StoreError> {
-        let options = self.options(statement_timeout)?.application_name(name);
-        let connecting = async {
-            let mut session = PgConnection::connect_with(&options).await?;
-            never_idle_out(&mut session).await?;
-            Ok(session)
-        };
-        match timeout(self.acquire_timeout + self.query_timeout, connecting).await {
-            Ok(connected) => connected.map_err(explain_start),
-            Err(_) => Err(StoreError::Unavailable("Postgres did not accept a connection in time".to_owned())),
-        }
+    pub(super) fn servers(&self) -> Result<Arc<Servers>, StoreError> {
+        Servers::new(&self.url, self.acquire_timeout)
     }
+
+    /// Connections that one node holds at most: both pools, the one that listens and the one of the nodes' lock.
+    pub fn connections(&self) -> u32 {
+        self.pool_size + self.presence_pool_size + 2
+    }
+
+    /// What a connection is set to, as statements. Not as parameters of its start: poolers refuse those or drop them
+    /// without a word. The isolation is ours to choose, whatever the database's default is.
+    pub(super) fn set_up(&self, statement_timeout: Duration) -> String {
+        let ms = |period: Duration| period.as_millis();
+        format!(
+            "SET search_path TO {}; SET statement_timeout TO {}; SET lock_timeout TO {}; \
+             SET idle_in_transaction_session_timeout TO {}; SET default_transaction_isolation TO 'read committed'",
+            self.quoted_schema(),
+            ms(statement_timeout),
+            ms(self.lock_timeout),
+            ms(statement_timeout),
+        )
+    }
+
+    /// A connection outside the pools with nothing set.
+    pub(super) async fn connect(&self, name: &str) -> Result<PgConnection, StoreError> {
+        self.servers()?.connect(name).await
+    }
+
+    /// A connection outside the pools, whose statements may take so long. It is never ended for being idle.
+    pub(super) async fn session(&self, name: &str, statement_timeout: Duration) -> Result<PgConnection, StoreError> {
+        let mut session = self.connect(name).await?;
+        let sql = format!("{}; {NEVER_IDLE_OUT}", self.set_up(statement_timeout));
+        run(&mut session, sql, self.query_timeout).await?;
+        Ok(session)
+    }
+}
+
+/// Statements without values, as one message.
+pub(super) async fn run(session: &mut PgConnection, sql: String, deadline: Duration) -> Result<(), StoreError> {
+    // Names in it are quoted, and they are the operator's own.
+    let running = sqlx::raw_sql(AssertSqlSafe(sql)).execute(session);
+    timeout(deadline, running).await.map_err(|_| too_slow())?.map_err(explain_start).map(|_| ())
 }
 
 impl PostgresStore {
@@ -86,73 +93,31 @@ impl PostgresStore {
     /// # Errors
     /// The address is not one of Postgres.
     pub fn connect(settings: PostgresSettings) -> Result<Self, StoreError> {
-        let options = settings.options(settings.query_timeout)?;
-        let pool = |size| {
-            let pool = PgPoolOptions::new().max_connections(size).acquire_timeout(settings.acquire_timeout);
-            Pool::new(pool.connect_lazy_with(options.clone()), settings.query_timeout)
+        let servers = settings.servers()?;
+        let outage = Arc::new(Outage::default());
+        let set_up: Arc<str> = settings.set_up(settings.query_timeout).into();
+        let pool = |size, is_presence| {
+            let (set_up, followed) = (Arc::clone(&set_up), Arc::clone(&servers));
+            let pool = PgPoolOptions::new()
+                .max_connections(size)
+                .acquire_timeout(settings.acquire_timeout)
+                .after_connect(move |connection, _| {
+                    let sql = AssertSqlSafe(set_up.to_string());
+                    Box::pin(async move { sqlx::raw_sql(sql).execute(connection).await.map(|_| ()) })
+                })
+                // A connection that is older than the choice of its server may lead to another server.
+                .before_acquire(move |_, connection| {
+                    let is_current = !followed.are_several() || connection.age < followed.chosen_for();
+                    Box::pin(async move { Ok(is_current) })
+                })
+                .connect_lazy_with(servers.current("hadir"));
+            Pool::new(pool, settings.query_timeout, Arc::clone(&servers), Arc::clone(&outage), is_presence)
         };
-        let (callers, presence) = (pool(settings.pool_size), pool(settings.presence_pool_size));
-        Ok(Self { settings, callers, presence })
+        let (callers, presence) = (pool(settings.pool_size, false), pool(settings.presence_pool_size, true));
+        Ok(Self { settings, servers, callers, presence })
     }
 }
 
 /// A session that lives as long as the node is not ended for being idle. The parameter exists from Postgres 14 on.
-pub(super) async fn never_idle_out(session: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let sql = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'";
-    sqlx::query(sql).execute(session).await.map(|_| ())
-}
-
-/// Milliseconds since 1970: greater than any generation that an older copy can hold.
-pub(super) const NEW_GENERATION: &str = "UPDATE hadir_meta SET \
-    generation = greatest(generation + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint) RETURNING generation";
-
-/// Applies migrations under an advisory lock, creating the schema if it is missing; with `new_generation` also declares that
-/// the database was restored, so that everything from now on is newer than what was lost. Returns the generation.
-///
-/// # Errors
-/// Postgres cannot be reached or refuses; the text says what.
-pub async fn migrate(settings: &PostgresSettings, new_generation: bool) -> Result<i64, StoreError> {
-    let mut connection = settings.session("hadir migrate", settings.migrate_timeout).await?;
-    let work = async {
-        // Whoever comes second waits for the first, however long its rows are locked.
-        sqlx::query("SET lock_timeout = 0").execute(&mut connection).await?;
-        // What a table of a backend has already is no news.
-        sqlx::query("SET client_min_messages = warning").execute(&mut connection).await?;
-        // Asked again and again: one that waited in a statement would be waited for by CREATE INDEX CONCURRENTLY.
-        while !sqlx::query_scalar("SELECT pg_try_advisory_lock($1, hashtext($2))")
-            .bind(MIGRATION_LOCK)
-            .bind(&settings.schema)
-            .fetch_one(&mut connection)
-            .await?
-        {
-            sleep(LOCK_PAUSE).await;
-        }
-        // Asked first: creating one that exists needs a right that a careful operator does not give.
-        let exists: bool = sqlx::query_scalar("SELECT count(*) > 0 FROM pg_namespace WHERE nspname = $1")
-            .bind(&settings.schema)
-            .fetch_one(&mut connection)
-            .await?;
-        if !exists {
-            let schema = settings.schema.replace('"', "\"\"");
-            // A schema's name cannot be a parameter; it is quoted, and it is the operator's own.
-            sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA \"{schema}\""))).execute(&mut connection).await?;
-        }
-        // Our lock is held already.
-        sqlx::migrate!("migrations/postgres").set_locking(false).run(&mut connection).await?;
-        let sql = if new_generation { NEW_GENERATION } else { "SELECT generation FROM hadir_meta" };
-        Ok(sqlx::query_scalar(sql).fetch_one(&mut connection).await?)
-    };
-    let migrated = timeout(settings.migrate_timeout, work).await;
-    let answer = match migrated {
-        Ok(answer) => answer.map_err(|error| match error {
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => explain_start(error),
-            other => StoreError::Invalid(format!("the migrations cannot be applied: {other}")),
-        }),
-        Err(_) => Err(StoreError::Unavailable(
-            "the migrations did not end in time; raise HADIR_DB_MIGRATE_TIMEOUT_SECONDS".to_owned(),
-        )),
-    };
-    // Ends the session, and with it the lock.
-    let _closed = timeout(settings.query_timeout, connection.close()).await;
-    answer
-}
+pub(super) const NEVER_IDLE_OUT: &str =
+    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'";

@@ -5,16 +5,25 @@
 //! `migrations/postgres`; this translates between them and the trait. Only `app` constructs this.
 
 mod bells;
+mod check;
 mod connect;
+mod holders;
+mod migrate;
 mod node_lock;
 mod nodes;
+mod outage;
+mod pooler;
 mod reads;
+mod rights;
 mod schema;
+mod servers;
 mod session;
 mod sessions;
+mod trial;
 
 use std::{
     collections::HashSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -25,9 +34,14 @@ use sqlx::{Row, postgres::PgRow};
 use tokio::{join, time::sleep};
 use uuid::Uuid;
 
-pub use connect::{PostgresSettings, migrate};
+pub use check::{Finding, LOWEST_VERSION, check};
+pub use connect::PostgresSettings;
+pub use migrate::migrate;
 pub use node_lock::NodeLock;
+pub use pooler::refuse_transaction_pooler;
+pub use rights::refuse_missing_rights;
 pub use schema::awaits_migration;
+use servers::Servers;
 use session::{Pool, Query, explain};
 
 use super::{
@@ -46,6 +60,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// The truth in Postgres.
 pub struct PostgresStore {
     settings: PostgresSettings,
+    servers: Arc<Servers>,
     /// For what callers ask and command: admissions, commands, sessions, lists.
     callers: Pool,
     /// For what presence itself asks, and nothing here waits for a row that somebody holds: counts, looks, heartbeats, sweeps.
@@ -319,7 +334,7 @@ impl Store for PostgresStore {
     }
 
     async fn new_generation(&self) -> Result<i64, StoreError> {
-        self.presence.single(sqlx::query(connect::NEW_GENERATION)).await
+        self.presence.single(sqlx::query(migrate::NEW_GENERATION)).await
     }
 
     async fn pause_sweep(&self, sweep: &str, rest: Duration) -> Result<(), StoreError> {
@@ -361,7 +376,8 @@ impl Store for PostgresStore {
 
     async fn bells(&self) -> Result<BoxStream<'static, Bell>, StoreError> {
         Ok(bells::listen(bells::Listening {
-            options: self.settings.options(self.settings.query_timeout)?.application_name("hadir bell"),
+            servers: Arc::clone(&self.servers),
+            set_up: format!("{}; {}", self.settings.set_up(self.settings.query_timeout), connect::NEVER_IDLE_OUT).into(),
             channel: self.settings.channel(),
             deadline: self.settings.query_timeout,
         }))

@@ -3,17 +3,17 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use tokio::time::{sleep, timeout};
 
 use super::{
     connect::PostgresSettings,
+    holders::{Holder, NODE_LOCK, holders},
+    pooler::{backend, transaction_pooler},
     session::{explain_start, too_slow},
 };
 use crate::store::StoreError;
 
-/// Kind of our advisory lock on a schema; any number that nobody else uses.
-const NODE_LOCK: i32 = 0x68_61_64_69;
 /// The session is looked at once in so many deadlines.
 const QUIET_DEADLINES: u32 = 2;
 /// Pause between attempts to take the lock again.
@@ -36,7 +36,15 @@ impl Company {
         }
     }
 
-    fn refused(self) -> StoreError {
+    fn refused(self, held: &[Holder], schema: &str) -> StoreError {
+        let in_the_way = held.iter().find(|holder| self == Self::Nobody || holder.is_alone);
+        if let Some(stranger) = in_the_way.filter(|holder| !holder.is_hadir()) {
+            return StoreError::Invalid(format!(
+                "{stranger} holds the lock of Hadir's nodes on schema `{schema}`, and is no Hadir by its name: end it, for \
+                 example with SELECT pg_terminate_backend({})",
+                stranger.pid
+            ));
+        }
         let why = match self {
             Self::Nobody => {
                 "another Hadir runs on this database, and one without Valkey must be alone; stop it, or set VALKEY_URL \
@@ -46,7 +54,10 @@ impl Company {
                 "a Hadir without Valkey runs on this database and must be alone; stop it, or set VALKEY_URL for both"
             }
         };
-        StoreError::Invalid(why.to_owned())
+        StoreError::Invalid(match in_the_way {
+            Some(holder) => format!("{why}: it is {holder}"),
+            None => why.to_owned(),
+        })
     }
 }
 
@@ -83,7 +94,12 @@ impl NodeLock {
             sqlx::query_as(company.question()).bind(NODE_LOCK).bind(&settings.schema).fetch_one(&mut session);
         let (taken, backend): (bool, i32) =
             timeout(settings.query_timeout, question).await.map_err(|_| too_slow())?.map_err(explain_start)?;
-        if taken { Ok(Self { company, session, backend, settings: settings.clone() }) } else { Err(company.refused()) }
+        if taken {
+            return Ok(Self { company, session, backend, settings: settings.clone() });
+        }
+        let held = holders(&mut session, NODE_LOCK, &settings.schema);
+        let held = timeout(settings.query_timeout, held).await.map_err(|_| too_slow())??;
+        Err(company.refused(&held, &settings.schema))
     }
 
     /// Keeps the lock: a lost session (a restarted server, a cut connection) is noticed within seconds and the lock is taken
@@ -92,9 +108,11 @@ impl NodeLock {
     pub async fn keep(mut self) -> StoreError {
         loop {
             sleep(self.settings.query_timeout * QUIET_DEADLINES).await;
-            let ping = timeout(self.settings.query_timeout, self.session.ping()).await;
-            if matches!(ping, Ok(Ok(()))) {
-                continue;
+            match timeout(self.settings.query_timeout, backend(&mut self.session)).await {
+                Ok(Ok(backend)) if backend == self.backend => continue,
+                // A pooler was set to another mode, or put in between.
+                Ok(Ok(_another)) => return transaction_pooler(),
+                Ok(Err(_)) | Err(_) => {}
             }
             tracing::debug!("the lock among nodes was lost with its session; taking it again");
             let mut told = false;

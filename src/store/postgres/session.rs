@@ -1,6 +1,12 @@
 //! One question on one connection, bounded; and what an error means.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use sqlx::{
     PgPool, Postgres, Row,
@@ -9,6 +15,10 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
+use super::{
+    outage::{Fault, Outage},
+    servers::Servers,
+};
 use crate::store::{StoreError, broken_rule};
 
 /// A prepared statement with its values.
@@ -32,28 +42,83 @@ pub(super) struct Pool {
     connections: PgPool,
     /// Longest wait for one answer.
     deadline: Duration,
+    servers: Arc<Servers>,
+    /// Number of the server that the pool connects to.
+    server: AtomicUsize,
+    outage: Arc<Outage>,
+    /// Callers may use up their connections by waiting for rows: that says nothing about Postgres.
+    is_presence: bool,
 }
 
 impl Pool {
-    pub(super) fn new(connections: PgPool, deadline: Duration) -> Self {
-        Self { connections, deadline }
+    pub(super) fn new(
+        connections: PgPool,
+        deadline: Duration,
+        servers: Arc<Servers>,
+        outage: Arc<Outage>,
+        is_presence: bool,
+    ) -> Self {
+        let server = AtomicUsize::new(servers.chosen());
+        Self { connections, deadline, servers, server, outage, is_presence }
     }
 
     /// The rows of an answer. Every statement of the store goes through here.
     pub(super) async fn ask(&self, query: Query<'_>) -> Result<Vec<PgRow>, StoreError> {
-        let mut asking = Asking(Some(self.connections.acquire().await.map_err(explain)?));
+        let chosen = self.servers.chosen();
+        if self.server.swap(chosen, Relaxed) != chosen {
+            self.connections.set_connect_options(self.servers.current("hadir"));
+        }
+        match self.try_to_ask(query).await {
+            Ok(rows) => {
+                self.outage.answered();
+                Ok(rows)
+            }
+            Err(error) => Err(self.failed(error).await),
+        }
+    }
+
+    /// `None` is a deadline that passed.
+    async fn try_to_ask(&self, query: Query<'_>) -> Result<Vec<PgRow>, Option<sqlx::Error>> {
+        let mut asking = Asking(Some(self.connections.acquire().await?));
         let Some(connection) = &mut asking.0 else { return Ok(Vec::new()) };
         let deadline = self.deadline;
         let answer = match timeout(deadline, query.fetch_all(&mut **connection)).await {
             Ok(answer @ (Ok(_) | Err(sqlx::Error::Database(_)))) => answer,
-            Ok(Err(broken)) => return Err(explain(broken)),
-            Err(_) => return Err(too_slow()),
+            Ok(Err(broken)) => return Err(Some(broken)),
+            Err(_) => return Err(None),
         };
         if let Some(mut connection) = asking.0.take() {
             // Handing back asks the server once more; out of time, the connection is dropped and its place is free.
             let _late = timeout(deadline, connection.return_to_pool()).await;
         }
-        answer.map_err(explain)
+        Ok(answer?)
+    }
+
+    /// What the error means for the caller, for the log and for the choice of the server.
+    async fn failed(&self, error: Option<sqlx::Error>) -> StoreError {
+        let is_waiting = matches!(error, None | Some(sqlx::Error::PoolTimedOut));
+        let fault = match &error {
+            Some(sqlx::Error::Database(refused)) if !is_ending(&refused.code().unwrap_or_default()) => Fault::Refusing,
+            _ => Fault::Silent,
+        };
+        let told = error.map_or_else(too_slow, explain);
+        let StoreError::Unavailable(why) = &told else {
+            self.outage.answered();
+            return told;
+        };
+        if self.servers.are_several() {
+            self.servers.search().await;
+        }
+        if !is_waiting {
+            self.outage.failed(fault, why);
+        } else if self.is_presence && !self.outage.is_told() {
+            // The pool says only that it waited: a connection of its own says why.
+            match self.servers.connect("hadir").await {
+                Err(StoreError::Unavailable(why) | StoreError::Invalid(why)) => self.outage.failed(Fault::Silent, &why),
+                _ => self.outage.failed(Fault::Silent, why),
+            }
+        }
+        told
     }
 
     /// The first row of an answer, if there is one.
@@ -74,6 +139,11 @@ impl Pool {
     pub(super) async fn close(&self) {
         let _late = timeout(self.deadline, self.connections.close()).await;
     }
+}
+
+/// Postgres ended the session, or does not let us in now.
+fn is_ending(code: &str) -> bool {
+    code.starts_with("57") || code.starts_with("08")
 }
 
 pub(super) fn read_only() -> StoreError {
@@ -105,6 +175,10 @@ pub(super) fn explain(error: sqlx::Error) -> StoreError {
         }
         ("25006", _) => read_only(),
         ("55P03" | "40P01", _) => StoreError::Busy,
+        ("42501", _) => StoreError::Unavailable(format!(
+            "the user of DATABASE_URL lacks a right ({}); `hadir check` names all that are missing",
+            refused.message()
+        )),
         ("42P01" | "42883" | "42703" | "3F000", _) => StoreError::Unavailable(format!(
             "the schema is not that of this version ({}); run `hadir migrate`",
             refused.message()

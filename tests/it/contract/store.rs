@@ -4,11 +4,13 @@
 
 mod bells;
 mod commands;
+mod deployments;
 mod faults;
 mod following;
 mod heartbeats;
 mod migrations;
 mod node_lock;
+mod outages;
 mod reading;
 mod record;
 pub mod sessions;

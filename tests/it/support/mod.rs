@@ -1,10 +1,12 @@
 //! What tests stand on: the real product on port 0, private stores (or shared ones by environment), proxies in front of
 //! them, clients of its sockets and its REST, fixtures. Nothing here is a mock.
 
+pub mod authority;
 pub mod client;
 pub mod cluster;
 pub mod environment;
 pub mod node;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;
 pub mod sentinels;

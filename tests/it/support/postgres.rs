@@ -6,7 +6,10 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{Read, Write as _},
     net::{TcpListener, TcpStream},
-    os::unix::{fs::chown, process::CommandExt},
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{OnceLock, mpsc},
@@ -104,7 +107,27 @@ fn shared() -> &'static Server {
 
 /// A server of one test, which may stop, freeze and configure it.
 pub fn dedicated() -> Server {
-    Server::new()
+    Server::new(Server::initialise)
+}
+
+/// A primary, and a replica that follows it.
+pub fn replicated() -> (Server, Server) {
+    let mut primary = dedicated();
+    primary.set("wal_level", "replica");
+    primary.set("max_wal_senders", "5");
+    primary.stop();
+    primary.start();
+    let replica = Server::new(|replica| {
+        let made = replica
+            .program("pg_basebackup")
+            .args(["-d", &primary.url("postgres"), "-R", "-X", "stream", "-c", "fast", "-D"])
+            .arg(replica.data())
+            .output()
+            .expect("pg_basebackup runs");
+        assert!(made.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&made.stderr));
+        replica.append(&format!("unix_socket_directories = '{}'\n", replica.folder.display()));
+    });
+    (primary, replica)
 }
 
 /// Variables of an environment in which the clock is ahead by so many seconds; monotonic clocks stay as they are.
@@ -132,7 +155,8 @@ pub struct Server {
 }
 
 impl Server {
-    fn new() -> Self {
+    /// In a folder that `make` fills.
+    fn new(make: impl FnOnce(&Self)) -> Self {
         let folder = tempfile::Builder::new().prefix("hadir-pg-").tempdir().expect("a folder").keep();
         let mut watchdog = Command::new("sh")
             .args(["-c", WATCHDOG, "watchdog"])
@@ -148,15 +172,7 @@ impl Server {
         if let Some((user, group)) = unprivileged() {
             chown(&server.folder, Some(user), Some(group)).expect("given away");
         }
-        let made = server
-            .program("initdb")
-            .args(["--no-sync", "--no-instructions", "-A", "trust", "-U", "postgres"])
-            .args(["-E", "UTF8", "--locale=C.UTF-8", "-D"])
-            .arg(server.data())
-            .output()
-            .expect("initdb runs");
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        server.append(&format!("{SETTINGS}unix_socket_directories = '{}'\n", server.folder.display()));
+        make(&server);
         // Another process may take the port between the look and the start.
         for _attempt in 0..5 {
             server.port = TcpListener::bind(("127.0.0.1", 0)).expect("bound").local_addr().expect("bound").port();
@@ -165,6 +181,33 @@ impl Server {
             }
         }
         panic!("the private server does not start: {}", server.log());
+    }
+
+    fn initialise(&self) {
+        let made = self
+            .program("initdb")
+            .args(["--no-sync", "--no-instructions", "-A", "trust", "-U", "postgres"])
+            .args(["-E", "UTF8", "--locale=C.UTF-8", "-D"])
+            .arg(self.data())
+            .output()
+            .expect("initdb runs");
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        self.append(&format!("{SETTINGS}unix_socket_directories = '{}'\n", self.folder.display()));
+    }
+
+    /// From now on it speaks TLS with these files, a certificate and its key.
+    pub fn speak_tls(&mut self, certificate: &Path, key: &Path) {
+        for (from, name) in [(certificate, "server.crt"), (key, "server.key")] {
+            let to = self.data().join(name);
+            fs::copy(from, &to).expect("copied");
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).expect("restricted");
+            if let Some((user, group)) = unprivileged() {
+                chown(&to, Some(user), Some(group)).expect("given away");
+            }
+        }
+        self.set("ssl", "on");
+        self.stop();
+        self.start();
     }
 
     /// Where one of its databases is.
@@ -333,7 +376,7 @@ pub fn programs() -> PathBuf {
 }
 
 /// PostgreSQL refuses to run as root: then as `postgres`. User and group.
-fn unprivileged() -> Option<(u32, u32)> {
+pub fn unprivileged() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }

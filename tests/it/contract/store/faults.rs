@@ -20,7 +20,7 @@ use crate::support::{eventually, postgres};
 const SECRET: &str = "swordfish";
 
 /// Deadlines that a test can wait for.
-fn hasty(url: &str, schema: &str) -> PostgresSettings {
+pub(super) fn hasty(url: &str, schema: &str) -> PostgresSettings {
     let mut settings = settings(url, schema);
     settings.query_timeout = Duration::from_millis(700);
     settings.acquire_timeout = Duration::from_millis(700);
