@@ -107,7 +107,7 @@ async fn create_schema(connection: &mut PgConnection, settings: &PostgresSetting
             settings.schema
         ))),
         None => Err(StoreError::Invalid(format!(
-            "the user of DATABASE_URL may not use the schema `{0}`: GRANT USAGE, CREATE ON SCHEMA {0} TO that user",
+            "give the user of DATABASE_URL the rights USAGE and CREATE on schema `{}`, or a schema of its own",
             settings.schema
         ))),
     }

@@ -151,8 +151,13 @@ fn name(options: &PgConnectOptions) -> String {
 fn in_words(error: sqlx::Error, options: &PgConnectOptions) -> StoreError {
     use std::io::ErrorKind;
     let server = name(options);
+    let no_tls = |why: String| {
+        format!("{server}: TLS failed ({why}); `sslrootcert=` in DATABASE_URL names the file of a private CA")
+    };
     let why = match error {
         sqlx::Error::Io(error) => match error.kind() {
+            // What the other side sent makes no sense to TLS: a certificate of an unknown CA, or of another name.
+            ErrorKind::InvalidData => no_tls(error.to_string()),
             ErrorKind::ConnectionRefused => format!("{server}: connection refused, nothing listens there"),
             ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe => {
                 format!("{server} ended the connection before it could be used")
@@ -160,9 +165,7 @@ fn in_words(error: sqlx::Error, options: &PgConnectOptions) -> StoreError {
             _ if error.to_string().contains("lookup") => format!("{server}: this name cannot be resolved ({error})"),
             _ => format!("{server} cannot be reached ({error})"),
         },
-        sqlx::Error::Tls(error) => format!(
-            "{server}: TLS failed ({error}); `sslrootcert=` in DATABASE_URL names the file of a private CA"
-        ),
+        sqlx::Error::Tls(error) => no_tls(error.to_string()),
         sqlx::Error::Configuration(error) => format!("{server}: the address cannot be used ({error})"),
         other => return explain_start(other),
     };

@@ -11,7 +11,6 @@ use hadir::store::{
     Bell, Store,
     postgres::{PostgresStore, migrate},
 };
-use sqlx::{Connection, PgConnection};
 
 use super::{
     cause,
@@ -72,18 +71,18 @@ async fn a_replica_that_is_promoted_is_followed() {
     let store = PostgresStore::connect(hasty(&url, "followed")).expect("an address");
     let mut bells = store.bells().await.expect("a stream");
     eventually("a mitra is there", async || store.put_mitra(id(1), "Sari", None, &cause("")).await.ok()).await;
-    let mut admin = PgConnection::connect(&replica.url("postgres")).await.expect("connected");
+    let admin = sqlx::PgPool::connect_lazy(&replica.url("postgres")).expect("an address");
     eventually("the replica has it", async || {
         let sql = "SELECT count(*) FROM followed.mitras";
-        sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut admin).await.ok().filter(|count| *count == 1)
+        sqlx::query_scalar::<_, i64>(sql).fetch_one(&admin).await.ok().filter(|count| *count == 1)
     })
     .await;
     primary.kill();
     assert!(store.set_online(id(1), true, &cause("")).await.is_err(), "nothing can be written");
-    let promoted: bool = sqlx::query_scalar("SELECT pg_promote()").fetch_one(&mut admin).await.expect("asked");
+    let promoted: bool = sqlx::query_scalar("SELECT pg_promote()").fetch_one(&admin).await.expect("asked");
     assert!(promoted);
     eventually("the replica is written", async || store.set_online(id(1), true, &cause("")).await.ok()).await;
-    let heard = async || loop {
+    let mut heard = async || loop {
         if let Some(Bell::Mitra { .. }) = bells.next().await {
             break;
         }
