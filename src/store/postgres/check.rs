@@ -66,7 +66,9 @@ async fn look_inside(
         found.push(if holder.is_hadir() {
             Ok(format!("a Hadir is running on schema `{}`: {holder}", settings.schema))
         } else {
-            Err(format!("{holder} holds the lock of Hadir's nodes and is no Hadir by its name: end it before a node starts"))
+            Err(format!(
+                "{holder} holds the lock of Hadir's nodes and is no Hadir by its name: end it before a node starts"
+            ))
         });
     }
     Ok(())
@@ -82,7 +84,8 @@ async fn served(
     let may_create = lacking.optional.is_empty();
     found.extend(lacking.optional.into_iter().map(|what| Ok(format!("{what}: the backend creates these rows"))));
     if !lacking.needed.is_empty() {
-        found.extend(lacking.needed.into_iter().map(|what| Err(format!("{what}; docs/deployment.md lists the rights"))));
+        found
+            .extend(lacking.needed.into_iter().map(|what| Err(format!("{what}; docs/deployment.md lists the rights"))));
         return Ok(());
     }
     let asleep: Vec<String> = sqlx::query_scalar(
@@ -122,7 +125,8 @@ async fn to_be_migrated(
     if let Some((uses, creates)) = rights.filter(|(uses, creates)| !uses || !creates) {
         for (right, is_there) in [("USAGE", uses), ("CREATE", creates)] {
             if !is_there {
-                found.push(Err(format!("{right} on schema `{schema}` is missing; docs/deployment.md lists the rights")));
+                found
+                    .push(Err(format!("{right} on schema `{schema}` is missing; docs/deployment.md lists the rights")));
             }
         }
         return Ok(());
@@ -185,7 +189,8 @@ impl Server {
         if version / 10_000 < LOWEST_VERSION {
             return Err(format!("PostgreSQL {name} is too old: this server needs {LOWEST_VERSION} or newer"));
         }
-        let encrypted = if self.is_encrypted { "the connection is encrypted" } else { "the connection is not encrypted" };
+        let encrypted =
+            if self.is_encrypted { "the connection is encrypted" } else { "the connection is not encrypted" };
         Ok(format!("PostgreSQL {name} ({LOWEST_VERSION} or newer is needed), {encrypted}"))
     }
 

@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     connect::{PostgresSettings, run},
-    holders::{MIGRATION_LOCK, Holder, holders},
+    holders::{Holder, MIGRATION_LOCK, holders},
     session::{explain_start, too_slow},
 };
 use crate::store::StoreError;
@@ -32,12 +32,12 @@ pub async fn migrate(settings: &PostgresSettings, new_generation: bool) -> Resul
         take_lock(&mut connection, settings).await?;
         create_schema(&mut connection, settings).await?;
         // Our lock is held already.
-        sqlx::migrate!("migrations/postgres").set_locking(false).run(&mut connection).await.map_err(|error| {
-            match error {
+        sqlx::migrate!("migrations/postgres").set_locking(false).run(&mut connection).await.map_err(
+            |error| match error {
                 MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => explain_start(error),
                 other => StoreError::Invalid(format!("the migrations cannot be applied: {other}")),
-            }
-        })?;
+            },
+        )?;
         let sql = if new_generation { NEW_GENERATION } else { "SELECT generation FROM hadir_meta" };
         sqlx::query_scalar(sql).fetch_one(&mut connection).await.map_err(explain_start)
     };

@@ -377,7 +377,8 @@ impl Store for PostgresStore {
     async fn bells(&self) -> Result<BoxStream<'static, Bell>, StoreError> {
         Ok(bells::listen(bells::Listening {
             servers: Arc::clone(&self.servers),
-            set_up: format!("{}; {}", self.settings.set_up(self.settings.query_timeout), connect::NEVER_IDLE_OUT).into(),
+            set_up: format!("{}; {}", self.settings.set_up(self.settings.query_timeout), connect::NEVER_IDLE_OUT)
+                .into(),
             channel: self.settings.channel(),
             deadline: self.settings.query_timeout,
         }))

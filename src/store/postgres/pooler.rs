@@ -53,7 +53,9 @@ async fn is_shared(
     // One that gives the session used last gives the other connection ours.
     match run(other, "BEGIN".to_owned(), settings.query_timeout).await {
         // In statement mode there are no transactions.
-        Err(StoreError::Invalid(why) | StoreError::Unavailable(why)) if why.contains("pooling mode") => return Ok(true),
+        Err(StoreError::Invalid(why) | StoreError::Unavailable(why)) if why.contains("pooling mode") => {
+            return Ok(true);
+        }
         begun => begun?,
     }
     let held = backend(other).await?;

@@ -53,18 +53,14 @@ pub async fn refuse_missing_rights(settings: &PostgresSettings) -> Result<(), St
     }
 }
 
-pub(super) async fn lacking(
-    session: &mut PgConnection,
-    settings: &PostgresSettings,
-) -> Result<Lacking, StoreError> {
+pub(super) async fn lacking(session: &mut PgConnection, settings: &PostgresSettings) -> Result<Lacking, StoreError> {
     let schema = &settings.schema;
-    let usable: Option<bool> = sqlx::query_scalar(
-        "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1",
-    )
-    .bind(schema)
-    .fetch_optional(&mut *session)
-    .await
-    .map_err(explain_start)?;
+    let usable: Option<bool> =
+        sqlx::query_scalar("SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1")
+            .bind(schema)
+            .fetch_optional(&mut *session)
+            .await
+            .map_err(explain_start)?;
     let mut lacking = Lacking::default();
     if usable == Some(false) {
         lacking.needed.push(format!("USAGE on schema `{schema}` is missing"));

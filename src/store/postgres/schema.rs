@@ -27,7 +27,10 @@ pub async fn awaits_migration(settings: &PostgresSettings) -> Result<Option<Stri
         .fetch_one(&mut session)
         .await?;
         if hidden {
-            return Ok(Err(format!("USAGE on schema `{}` is missing; docs/deployment.md lists the rights", settings.schema)));
+            return Ok(Err(format!(
+                "USAGE on schema `{}` is missing; docs/deployment.md lists the rights",
+                settings.schema
+            )));
         }
         if !there {
             return Ok(Ok(Some("has no tables of Hadir that this user can see")));

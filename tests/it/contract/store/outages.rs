@@ -47,8 +47,10 @@ async fn an_outage_is_one_warning_with_its_reason_and_one_line_when_it_ends() {
     eventually("it serves", async || lines(&log, "\"serving\"").pop()).await;
     for outage in 1..=2 {
         server.stop();
-        eventually("the outage is told", async || (lines(&log, "Postgres is unavailable").len() == outage).then_some(()))
-            .await;
+        eventually("the outage is told", async || {
+            (lines(&log, "Postgres is unavailable").len() == outage).then_some(())
+        })
+        .await;
         // More than one routine meets it.
         tokio::time::sleep(std::time::Duration::from_secs(4)).await;
         server.start();
