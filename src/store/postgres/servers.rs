@@ -184,7 +184,7 @@ fn options(url: &str) -> Result<Vec<PgConnectOptions>, StoreError> {
         )
     };
     each_host(url)
-        .and_then(|urls| urls.iter().map(|url| options_of_one(url)).collect::<Option<Vec<_>>>())
+        .and_then(|urls| urls.iter().map(options_of_one).collect::<Option<Vec<_>>>())
         .filter(|all| !all.is_empty())
         .ok_or_else(not_an_address)
 }
