@@ -6,7 +6,7 @@ use anyhow::Error;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -85,15 +85,47 @@ impl Lifecycle {
     }
 }
 
-/// Completes at SIGTERM or SIGINT.
-///
-/// # Errors
-/// The process may not listen for signals.
-pub async fn told_to_stop() -> std::io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// Listens for SIGTERM, SIGINT and SIGHUP from its creation on. A process that was started to ignore
+/// SIGHUP (`nohup`) goes on ignoring it.
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Option<Signal>,
+}
+
+impl StopSignals {
+    /// Listens from now on: none of them ends the process by itself any more.
+    ///
+    /// # Errors
+    /// The process may not listen for signals.
+    pub fn listen() -> std::io::Result<Self> {
+        // Asked first: to listen for a signal is to ignore it no more.
+        let hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt, hangup })
     }
-    Ok(())
+
+    /// Completes at the next of them.
+    pub async fn told(&mut self) {
+        let hung_up = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = hung_up => {}
+        }
+    }
+}
+
+/// Whether the starter of this process wants SIGHUP ignored, where `/proc` tells.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let hangup = 1 << (SignalKind::hangup().as_raw_value() - 1);
+    mask & hangup != 0
 }

@@ -29,7 +29,7 @@ use crate::{
     demo::{self, DemoSize},
     gateway::{AcceptLimits, Gateway, GatewaySettings, serve as accept},
     hub::{Hub, HubLimits},
-    lifecycle::{Lifecycle, told_to_stop},
+    lifecycle::{Lifecycle, StopSignals},
     mirror::Mirror,
     presence::{Presence, PresenceError, PresenceSettings},
     protocol::MessageLimits,
@@ -203,11 +203,11 @@ impl Server {
         tracing::info!(version, %public, %internal, "serving");
     }
 
-    async fn until_told(self) -> Result<()> {
+    async fn until_told(self, mut signals: StopSignals) -> Result<()> {
         systemd::ready();
         systemd::keep_watchdog(&self.lifecycle);
         let end = tokio::select! {
-            told = told_to_stop() => told.map_err(Into::into),
+            () = signals.told() => Ok(()),
             why = self.given_up() => Err(why),
         };
         systemd::stopping();
@@ -216,7 +216,7 @@ impl Server {
         tracing::info!(over_s, "stopping: every socket is told when to dial again; a second signal stops at once");
         tokio::select! {
             () = self.stop() => end,
-            _again = told_to_stop() => Err(anyhow::anyhow!("told to stop twice: sockets were cut")),
+            () = signals.told() => Err(anyhow::anyhow!("told to stop twice: sockets were cut")),
         }
     }
 
@@ -256,17 +256,31 @@ const DEMO_DRAIN: Duration = Duration::from_secs(1);
 
 /// Runs the server until it is told to stop, or cannot go on.
 pub async fn serve(config: Config) -> Result<()> {
-    let server = Server::start(config).await?;
+    let mut signals = StopSignals::listen()?;
+    let Some(server) = unless_told(&mut signals, Server::start(config)).await? else { return Ok(()) };
     print::serving(&server).await?;
     server.log_where();
-    server.until_told().await
+    server.until_told(signals).await
+}
+
+/// The started server, or none when a signal to stop comes first.
+async fn unless_told(signals: &mut StopSignals, start: impl Future<Output = Result<Server>>) -> Result<Option<Server>> {
+    tokio::select! {
+        started = start => started.map(Some),
+        () = signals.told() => {
+            tracing::info!("told to stop during the start");
+            Ok(None)
+        }
+    }
 }
 
 /// Runs the server, a simulated fleet that connects over real sockets and a simulated backend that gives it sessions.
 pub async fn demo(mut config: Config, size: DemoSize) -> Result<()> {
     // Nobody waits for a fleet that is not there.
     config.drain.spread = config.drain.spread.min(DEMO_DRAIN);
-    let server = Server::start_with(config, demo::pages()).await?;
+    let mut signals = StopSignals::listen()?;
+    let start = Server::start_with(config, demo::pages());
+    let Some(server) = unless_told(&mut signals, start).await? else { return Ok(()) };
     print::demo(&server, size).await?;
     server.log_where();
     let fleet = demo::Fleet {
@@ -282,7 +296,7 @@ pub async fn demo(mut config: Config, size: DemoSize) -> Result<()> {
         lifecycle: server.lifecycle().clone(),
     };
     backend.start(size.mitras);
-    server.until_told().await
+    server.until_told(signals).await
 }
 
 /// Applies migrations; with `new_generation` also declares that the database was restored. Says what it did.

@@ -1,6 +1,6 @@
 //! What a person (or a script) is told when the server stands: URLs, tokens, lines to try.
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 
 use anyhow::Result;
 use serde_json::json;
@@ -25,13 +25,15 @@ struct Tokens {
 pub(super) async fn serving(server: &Server) -> Result<()> {
     let generated = matches!(server.config().auth.secret, SecretSource::Generated(_));
     let tokens = if generated { Some(tokens(server).await?) } else { None };
-    tell(server, tokens, None)
+    tell(server, tokens.as_ref(), None);
+    Ok(())
 }
 
 /// The demo prints tokens whatever signed them: it is made for being tried.
 pub(super) async fn demo(server: &Server, size: DemoSize) -> Result<()> {
     let tokens = tokens(server).await?;
-    tell(server, Some(tokens), Some(size))
+    tell(server, Some(&tokens), Some(size));
+    Ok(())
 }
 
 /// The mitra of the printed token exists, the same one at every start of the same data.
@@ -49,55 +51,51 @@ async fn tokens(server: &Server) -> Result<Tokens> {
     })
 }
 
-fn tell(server: &Server, tokens: Option<Tokens>, demo: Option<DemoSize>) -> Result<()> {
-    let (public, internal) = (server.public_addr(), server.internal_addr());
-    let mut out = std::io::stdout().lock();
+/// A server that cannot say where it is serves all the same.
+fn tell(server: &Server, tokens: Option<&Tokens>, demo: Option<DemoSize>) {
     let for_people = match server.config().log.format {
         Some(format) => format == LogFormat::Human,
-        None => out.is_terminal(),
+        None => io::stdout().is_terminal(),
     };
-    if !for_people {
-        let tokens = tokens.as_ref().map(|tokens| {
-            json!({ "mitra": tokens.mitra, "customer": tokens.customer, "dashboard": tokens.dashboard,
-                    "service": tokens.service })
-        });
-        let line = json!({ "public_url": format!("http://{public}"), "internal_url": format!("http://{internal}"),
-                           "tokens": tokens });
-        writeln!(out, "{line}")?;
-        return Ok(out.flush()?);
+    let text = if for_people { for_eyes(server, tokens, demo) } else { line(server, tokens) };
+    let mut out = io::stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        tracing::warn!(%error, "addresses and tokens cannot be written to standard output");
     }
-    writeln!(out, "\n  Hadir is here.\n")?;
-    writeln!(out, "  public    http://{public}")?;
-    writeln!(out, "  internal  http://{internal}\n")?;
-    if let Some(tokens) = tokens {
-        if let Some(size) = demo {
-            writeln!(
-                out,
-                "  {} mitras and {} customers are moving. Watch, and join them:\n",
-                size.mitras, size.customers
-            )?;
-        }
-        writeln!(out, "  dashboard  http://{internal}/#token={}\n", tokens.dashboard)?;
-        if demo.is_some() {
-            writeln!(out, "  a mitra    http://{public}/demo/mitra#token={}\n", tokens.mitra)?;
-            writeln!(out, "  a customer http://{public}/demo/customer#token={}\n", tokens.customer)?;
-        }
-        writeln!(out, "  Is anybody there?\n")?;
-        writeln!(
-            out,
-            "    curl -H 'Authorization: Bearer {}' http://{public}/api/client/availability\n",
-            tokens.customer
-        )?;
-        writeln!(out, "  Watch it change, with any WebSocket client:\n")?;
-        writeln!(out, "    websocat -H 'Authorization: Bearer {}' ws://{public}/ws/availability\n", tokens.customer)?;
-        writeln!(out, "  Go online (send {{\"type\":\"online\"}}, then pings):\n")?;
-        writeln!(out, "    websocat -H 'Authorization: Bearer {}' ws://{public}/ws/mitra\n", tokens.mitra)?;
-        writeln!(out, "  Who is available, for a backend:\n")?;
-        writeln!(
-            out,
-            "    curl -H 'Authorization: Bearer {}' http://{internal}/internal/mitras/available\n",
-            tokens.service
-        )?;
+}
+
+fn line(server: &Server, tokens: Option<&Tokens>) -> String {
+    let (public, internal) = (server.public_addr(), server.internal_addr());
+    let tokens = tokens.map(|tokens| {
+        json!({ "mitra": tokens.mitra, "customer": tokens.customer, "dashboard": tokens.dashboard,
+                "service": tokens.service })
+    });
+    let line = json!({ "public_url": format!("http://{public}"), "internal_url": format!("http://{internal}"),
+                       "tokens": tokens });
+    format!("{line}\n")
+}
+
+fn for_eyes(server: &Server, tokens: Option<&Tokens>, demo: Option<DemoSize>) -> String {
+    let (public, internal) = (server.public_addr(), server.internal_addr());
+    let mut text = format!("\n  Hadir is here.\n\n  public    http://{public}\n  internal  http://{internal}\n\n");
+    let Some(tokens) = tokens else { return text };
+    if let Some(DemoSize { mitras, customers }) = demo {
+        text += &format!("  {mitras} mitras and {customers} customers are moving. Watch, and join them:\n\n");
     }
-    Ok(out.flush()?)
+    let mut paragraph = |lines: String| text += &format!("  {lines}\n\n");
+    paragraph(format!("dashboard  http://{internal}/#token={}", tokens.dashboard));
+    if demo.is_some() {
+        paragraph(format!("a mitra    http://{public}/demo/mitra#token={}", tokens.mitra));
+        paragraph(format!("a customer http://{public}/demo/customer#token={}", tokens.customer));
+    }
+    let Tokens { mitra, customer, service, .. } = tokens;
+    paragraph("Is anybody there?".to_owned());
+    paragraph(format!("  curl -H 'Authorization: Bearer {customer}' http://{public}/api/client/availability"));
+    paragraph("Watch it change, with any WebSocket client:".to_owned());
+    paragraph(format!("  websocat -H 'Authorization: Bearer {customer}' ws://{public}/ws/availability"));
+    paragraph("Go online (send {\"type\":\"online\"}, then pings):".to_owned());
+    paragraph(format!("  websocat -H 'Authorization: Bearer {mitra}' ws://{public}/ws/mitra"));
+    paragraph("Who is available, for a backend:".to_owned());
+    paragraph(format!("  curl -H 'Authorization: Bearer {service}' http://{internal}/internal/mitras/available"));
+    text
 }

@@ -41,13 +41,15 @@ pub async fn run(
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
         }
     };
-    match perform(invocation).await {
+    let code = match perform(invocation).await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("hadir: {error:#}");
+            telemetry::say(format_args!("hadir: {error:#}"));
             ExitCode::from(if error.is::<ConfigErrors>() { USAGE } else { 1 })
         }
-    }
+    };
+    telemetry::flush();
+    code
 }
 
 async fn perform(Invocation { action, values }: Invocation) -> anyhow::Result<ExitCode> {

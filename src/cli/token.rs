@@ -9,6 +9,7 @@ use crate::{
     auth::{Grant, SecretError, TokenIssuer},
     config::{Config, SecretSource},
     domain::{Role, SubjectId},
+    telemetry,
 };
 
 /// What was asked for.
@@ -27,7 +28,7 @@ pub struct TokenRequest {
 pub(super) fn issue(config: &Config, request: &TokenRequest) -> Result<String, SecretError> {
     let issuer = TokenIssuer::new(&config.auth)?;
     if let SecretSource::Generated(dir) = &config.auth.secret {
-        eprintln!("hadir: signed with the generated secret in {}", dir.display());
+        telemetry::say(format_args!("hadir: signed with the generated secret in {}", dir.display()));
     }
     let grant = Grant {
         subject: SubjectId(request.subject.unwrap_or_else(Uuid::new_v4)),

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::{EnvFilter, fmt, util::SubscriberInitExt};
 
+use super::output::LogOutput;
 use crate::config::{LogConfig, LogFormat};
 
 /// Libraries that would log what is sent, tokens and passwords included, in their finest levels. Last, so that it stands
@@ -21,7 +22,8 @@ pub fn init(config: &LogConfig) -> Result<(), LogSetupError> {
     let filter = format!("{},{NEVER_VERBOSE}", config.filter);
     let filter = EnvFilter::try_new(filter).map_err(|error| LogSetupError(error.to_string()))?;
     let on_terminal = io::stderr().is_terminal();
-    let lines = fmt().with_env_filter(filter).with_writer(io::stderr);
+    // Complaints of the formatter itself would be printed, and a print that fails panics.
+    let lines = fmt().with_env_filter(filter).with_writer(LogOutput).log_internal_errors(false);
     let set = match config.format.unwrap_or(if on_terminal { LogFormat::Human } else { LogFormat::Json }) {
         // https://no-color.org
         LogFormat::Human => lines.with_ansi(on_terminal && std::env::var_os("NO_COLOR").is_none()).finish().try_init(),

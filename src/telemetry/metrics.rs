@@ -19,7 +19,7 @@ use prometheus_client::{
 
 use crate::domain::{Counts, Mode, Role, Source};
 
-use super::process::ProcessCollector;
+use super::{output::LostLines, process::ProcessCollector};
 
 type One = [(&'static str, &'static str); 1];
 type Two = [(&'static str, &'static str); 2];
@@ -118,6 +118,7 @@ impl Metrics {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(ProcessCollector));
         let hadir = registry.sub_registry_with_prefix("hadir");
+        hadir.register_collector(Box::new(LostLines));
         // A counter's name gets `_total` when it is encoded.
         let sockets: Family<One, Gauge> = register(hadir, "sockets", "Authenticated sockets now");
         let modes: Family<One, Gauge> = register(hadir, "mode", "1 for the mode that this node is in");

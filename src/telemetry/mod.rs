@@ -5,7 +5,9 @@
 
 mod log;
 mod metrics;
+mod output;
 mod process;
 
 pub use log::{LogSetupError, init};
 pub use metrics::{Metrics, Outcome};
+pub use output::{flush, say};

@@ -10,6 +10,7 @@ mod api;
 mod contract;
 mod gateway;
 mod presence;
+mod process;
 mod sessions;
 mod start;
 mod support;

@@ -1,12 +1,10 @@
 //! A look at where the file is or will be, which changes nothing.
 
-use std::{
-    fs::{self, File, TryLockError},
-    io::Read,
-    path::Path,
-};
+use std::{fs::File, io::Read, path::Path};
 
 use rustix::fs::{Access, access};
+
+use super::files::is_used;
 
 /// How every SQLite file begins.
 const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -46,7 +44,7 @@ pub fn look(path: &Path) -> Result<String, String> {
     if !begins.is_empty() && begins != MAGIC {
         return Err(format!("{} is no SQLite file; move it away, or set HADIR_DATA_DIR", path.display()));
     }
-    let used = if is_used(&path.with_extension("lock")) { "; a Hadir is running on it" } else { "" };
+    let used = if is_used(path) { "; a Hadir is running on it" } else { "" };
     Ok(format!("{} exists and can be written{used}", path.display()))
 }
 
@@ -55,12 +53,10 @@ fn or_here(folder: &Path) -> &Path {
     if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
-fn is_used(lock: &Path) -> bool {
-    fs::File::open(lock).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -3,14 +3,10 @@
 //! One process owns the file (a lock beside it says so), so there is one writer connection and nobody else to hear from.
 //! Revisions, epochs and events come from the same triggers as plain SQL would fire. Only `app` constructs this.
 
+mod files;
 mod look;
 
-use std::{
-    fs::{File, TryLockError},
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
-};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -26,6 +22,8 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use look::look;
+
+use files::Locks;
 
 use super::{
     AuthSession, Bell, MitraProfile, MitraQuery, SessionChange, SessionCounts, Store, StoreError, Transition,
@@ -55,7 +53,7 @@ pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
     /// Held for as long as the store lives.
-    _lock: File,
+    _locks: Locks,
 }
 
 impl SqliteStore {
@@ -65,14 +63,7 @@ impl SqliteStore {
     /// A sentence that says what to do: the folder cannot be written, another process owns the file, it is no database.
     pub async fn open(settings: SqliteSettings) -> Result<Self, StoreError> {
         let path = &settings.path;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).map_err(|error| {
-            StoreError::Invalid(format!(
-                "the data folder {} cannot be created ({error}); set HADIR_DATA_DIR to one that can be written",
-                folder.display()
-            ))
-        })?;
-        let lock = take_lock(&path.with_extension("lock"))?;
+        let locks = Locks::take(path)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -93,7 +84,7 @@ impl SqliteStore {
             .await
             .map_err(|error| StoreError::Invalid(format!("{} cannot be migrated: {error}", path.display())))?;
         let readers = pool(READERS).connect_with(options.read_only(true)).await.map_err(cannot_open)?;
-        Ok(Self { settings, writer, readers, _lock: lock })
+        Ok(Self { settings, writer, readers, _locks: locks })
     }
 
     async fn within<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
@@ -101,24 +92,6 @@ impl SqliteStore {
             Ok(answer) => answer.map_err(explain),
             Err(_) => Err(StoreError::Unavailable("the database file did not answer in time".to_owned())),
         }
-    }
-}
-
-fn take_lock(path: &Path) -> Result<File, StoreError> {
-    let cannot_write = |error: std::io::Error| {
-        StoreError::Invalid(format!(
-            "{} cannot be written ({error}); set HADIR_DATA_DIR to a folder that can be written",
-            path.display()
-        ))
-    };
-    let file = File::create(path).map_err(cannot_write)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Invalid(format!(
-            "another Hadir is running on {}; stop it, or give this one its own HADIR_DATA_DIR",
-            path.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(cannot_write(error)),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod environment;
 pub mod node;
 pub mod pgbouncer;
 pub mod postgres;
+pub mod process;
 pub mod proxy;
 pub mod sentinels;
 pub mod valkey;

@@ -1,8 +1,10 @@
 //! An outage of Valkey in the log: one warning with its reason when it begins, one line with its length when it ends.
 
-use crate::{
-    start::{Running, hadir},
-    support::{eventually, postgres, valkey::Server, world::SECRET},
+use crate::support::{
+    eventually, postgres,
+    process::{Running, hadir},
+    valkey::Server,
+    world::SECRET,
 };
 
 #[tokio::test]
