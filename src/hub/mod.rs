@@ -3,15 +3,21 @@
 //!
 //! The hub never awaits and never does IO, so that nothing on the ping path can wait for a store. It decides nothing about
 //! presence: `gateway` registers sockets and reports what they say, `presence` takes the pending heartbeats and tells
-//! what is true. A ping costs a clock read and two relaxed atomic operations, plus a push to a list once per flush.
+//! what is true. A ping costs a clock read and two atomic operations, plus a push to a list once per flush.
 //!
 //! Architecture invariant: no method here blocks on anything but a short, uncontended lock, and no guard leaves it.
 
 mod connection;
+mod last_heartbeat;
 mod moments;
 mod news;
 mod pending;
 mod seat;
+
+/// What [`last_heartbeat`] uses; the test of its memory model has another.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+}
 
 use std::{
     collections::HashSet,

@@ -1,6 +1,6 @@
 //! Heartbeats that wait for the next flush: each mitra once, however often it beats.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -34,11 +34,9 @@ impl Pending {
         Self { shards: Default::default() }
     }
 
-    /// The time is stored before the flag is looked at, and the flush clears the flag before it reads the time: a beat
-    /// is in this flush or in the next, never in neither.
+    /// A heartbeat is in this flush or in the next, never in neither: see [`super::last_heartbeat`].
     pub(super) fn mark(&self, seat: &Arc<Seat>, now_ms: u64) {
-        seat.beat(now_ms);
-        if !seat.pending.load(Ordering::Acquire) && !seat.pending.swap(true, Ordering::AcqRel) {
+        if seat.heartbeat.hear(now_ms) {
             let shard = seat.id().0.as_u128() as usize & (SHARDS - 1);
             self.shards[shard].lock().push(Arc::clone(seat));
         }
@@ -49,8 +47,7 @@ impl Pending {
             let mut listed = shard.lock();
             into.reserve(listed.len());
             for seat in listed.drain(..) {
-                seat.pending.store(false, Ordering::SeqCst);
-                let at_ms = seat.beat_ms();
+                let at_ms = seat.heartbeat.take_for_mirror();
                 into.push(PendingBeat { seat, at_ms });
             }
         }

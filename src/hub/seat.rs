@@ -3,13 +3,14 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicI64, AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use parking_lot::Mutex;
 
+use super::last_heartbeat::LastHeartbeat;
 use crate::domain::{MitraFacts, MitraId, StatusChange, StatusReason};
 
 /// What this node last learned about a mitra.
@@ -22,11 +23,7 @@ pub struct Seat {
     sockets: AtomicU32,
     /// The go-online that this node's heartbeats belong to; 0 until it is known.
     online_epoch: AtomicI64,
-    beat_ms: AtomicU64,
-    /// In the list of pending heartbeats.
-    pub(super) pending: AtomicBool,
-    /// In the list of heartbeats that the store has not seen.
-    unsaved: AtomicBool,
+    pub(super) heartbeat: LastHeartbeat,
     /// Counts changes of the belief, so that a socket knows whether it has told its client.
     version: AtomicU32,
     belief: Mutex<Belief>,
@@ -38,9 +35,7 @@ impl Seat {
             id,
             sockets: AtomicU32::new(0),
             online_epoch: AtomicI64::new(0),
-            beat_ms: AtomicU64::new(0),
-            pending: AtomicBool::new(false),
-            unsaved: AtomicBool::new(false),
+            heartbeat: LastHeartbeat::new(),
             version: AtomicU32::new(0),
             belief: Mutex::new(None),
         }
@@ -60,19 +55,14 @@ impl Seat {
         self.sockets.fetch_sub(1, Relaxed) - 1
     }
 
-    pub(super) fn beat(&self, now_ms: u64) {
-        self.beat_ms.fetch_max(now_ms, Relaxed);
-    }
-
     /// The last heartbeat in the hub's milliseconds; 0 when there was none.
     pub fn beat_ms(&self) -> u64 {
-        self.beat_ms.load(Relaxed)
+        self.heartbeat.at_ms()
     }
 
     /// Age of the last heartbeat; `None` when there was none.
     pub fn beat_age(&self, now_ms: u64) -> Option<Duration> {
-        let at = self.beat_ms();
-        (at > 0).then(|| Duration::from_millis(now_ms.saturating_sub(at)))
+        age(self.beat_ms(), now_ms)
     }
 
     /// The go-online that heartbeats are sent for.
@@ -116,18 +106,22 @@ impl Seat {
         self.version.load(Relaxed)
     }
 
-    /// Marks that the store has not seen the newest beat; returns whether it was marked before.
-    pub fn mark_unsaved(&self) -> bool {
-        self.unsaved.swap(true, Relaxed)
+    /// The store has not seen the newest heartbeat. Returns whether the caller has to list this mitra.
+    pub fn owe_to_store(&self) -> bool {
+        self.heartbeat.owe_to_store()
     }
 
     /// Whether a heartbeat waits, for the next flush or for the store.
     pub(super) fn is_waiting(&self) -> bool {
-        self.pending.load(Relaxed) || self.unsaved.load(Relaxed)
+        self.heartbeat.is_waiting()
     }
 
-    /// The store is about to see the newest beat.
-    pub fn mark_saved(&self) {
-        self.unsaved.store(false, Relaxed);
+    /// Age of the last heartbeat, which the store is about to see; `None` when there was none.
+    pub fn take_for_store(&self, now_ms: u64) -> Option<Duration> {
+        age(self.heartbeat.take_for_store(), now_ms)
     }
+}
+
+fn age(at_ms: u64, now_ms: u64) -> Option<Duration> {
+    (at_ms > 0).then(|| Duration::from_millis(now_ms.saturating_sub(at_ms)))
 }

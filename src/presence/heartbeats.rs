@@ -98,7 +98,7 @@ impl Presence {
     }
 
     fn remember_unsaved(&self, heard: impl Iterator<Item = Arc<Seat>>) {
-        self.unsaved.lock().extend(heard.filter(|seat| !seat.mark_unsaved()));
+        self.unsaved.lock().extend(heard.filter(|seat| seat.owe_to_store()));
     }
 
     /// While the mirror is not live: at once, then once per heartbeat interval, straight to the store, which also says who is
@@ -142,13 +142,8 @@ impl Presence {
         while !seats.is_empty() {
             let batch = &seats[seats.len().saturating_sub(BATCH)..];
             let now = self.hub.now_ms();
-            let ages: Vec<(MitraId, Duration)> = batch
-                .iter()
-                .filter_map(|seat| {
-                    seat.mark_saved();
-                    Some((seat.id(), seat.beat_age(now)?))
-                })
-                .collect();
+            let ages: Vec<(MitraId, Duration)> =
+                batch.iter().filter_map(|seat| Some((seat.id(), seat.take_for_store(now)?))).collect();
             let answer = self.store.record_heartbeats(&ages).await;
             match self.asked_store("record_heartbeats", answer) {
                 Ok(moved) => saved += moved,
@@ -158,7 +153,7 @@ impl Presence {
                     let mut unsaved = self.unsaved.lock();
                     // Those that were not tried are still marked; of the others, who beat meanwhile is listed already.
                     unsaved.extend(seats);
-                    unsaved.extend(tried.into_iter().filter(|seat| !seat.mark_unsaved()));
+                    unsaved.extend(tried.into_iter().filter(|seat| seat.owe_to_store()));
                     return Err(error);
                 }
             }

@@ -9,6 +9,7 @@
 mod api;
 mod contract;
 mod gateway;
+mod memory_model;
 mod presence;
 mod process;
 mod sessions;
