@@ -17,13 +17,10 @@ const DATA_DIR: Setting<PathBuf> = Setting::new(
     "Folder of the SQLite file and the generated signing secret. Created when it is missing.",
 )
 .default("./hadir-data");
-const DATABASE_URL: Setting<Secret> = Setting::new(
-    "DATABASE_URL",
-    parse::postgres_url,
-    "PostgreSQL, as `postgres://user:password@host:5432/database`; several servers as `host1:5432,host2:5432`.",
-)
-.unset("SQLite at HADIR_DATA_DIR/hadir.db")
-.secret_url();
+const DATABASE_URL: Setting<Secret> =
+    Setting::new("DATABASE_URL", parse::postgres_url, "PostgreSQL, as `postgres://user:password@host:5432/database`.")
+        .unset("SQLite at HADIR_DATA_DIR/hadir.db")
+        .secret_url();
 const DB_SCHEMA: Setting<String> =
     Setting::new("HADIR_DB_SCHEMA", parse::schema, "Schema that the tables live in (PostgreSQL).").default("public");
 const MIGRATE: Setting<bool> = Setting::new(
