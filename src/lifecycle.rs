@@ -85,6 +85,23 @@ impl Lifecycle {
     }
 }
 
+/// Ends one HTTP connection from inside a request, whether or not its client reads. In the extensions
+/// of every request.
+#[derive(Clone, Debug, Default)]
+pub struct Hangup(CancellationToken);
+
+impl Hangup {
+    /// Ends the connection now.
+    pub fn hang_up(&self) {
+        self.0.cancel();
+    }
+
+    /// Completes when the connection is to end.
+    pub async fn wished(&self) {
+        self.0.cancelled().await;
+    }
+}
+
 /// Listens for SIGTERM, SIGINT and SIGHUP from its creation on. A process that was started to ignore
 /// SIGHUP (`nohup`) goes on ignoring it.
 pub struct StopSignals {

@@ -39,7 +39,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub async fn measure(bench: &Bench) -> Result<Vec<Line>> {
     let sockets = bench.sizes.sockets;
     let seconds = bench.sizes.burst_seconds * 3.0;
-    let server = bench.clustered(CHANGERS as usize + 1, &[("HADIR_LIMIT_MESSAGES_PER_SECOND", "1000")]).await?;
+    let server = bench
+        .clustered(
+            CHANGERS as usize + 1,
+            &[("HADIR_LIMIT_MESSAGES_PER_SECOND", "1000"), ("HADIR_LIMIT_BYTES_PER_SECOND", "100000000")],
+        )
+        .await?;
     let mut fleet = Fleet::start(sockets)?;
     fleet.dial(&server.watchers(FIRST_WATCHER, sockets)).await?;
 

@@ -29,7 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const AFTERWARDS: Duration = Duration::from_secs(2);
 /// Flips of one look at the time; an odd number, so that the commander ends offline.
 const FLIPS: usize = 5;
-const NO_LIMIT: &[(&str, &str)] = &[("HADIR_LIMIT_MESSAGES_PER_SECOND", "1000")];
+const NO_LIMIT: &[(&str, &str)] =
+    &[("HADIR_LIMIT_MESSAGES_PER_SECOND", "1000"), ("HADIR_LIMIT_BYTES_PER_SECOND", "100000000")];
 
 pub async fn measure(bench: &Bench) -> Result<Vec<Line>> {
     let (sessions, spread) = (bench.sizes.expiring, Duration::from_secs_f64(bench.sizes.expiring_seconds));

@@ -17,7 +17,8 @@ use crate::{
 const ROW: &str = "nodes";
 /// The commander is mitra 0; watchers have other numbers.
 const FIRST_WATCHER: u64 = 1_000;
-const NO_LIMIT: &[(&str, &str)] = &[("HADIR_LIMIT_MESSAGES_PER_SECOND", "1000")];
+const NO_LIMIT: &[(&str, &str)] =
+    &[("HADIR_LIMIT_MESSAGES_PER_SECOND", "1000"), ("HADIR_LIMIT_BYTES_PER_SECOND", "100000000")];
 
 pub async fn measure(bench: &Bench) -> Result<Vec<Line>> {
     let sockets = bench.sizes.sockets;

@@ -18,7 +18,8 @@ use crate::{
 
 const ROW: &str = "pings";
 /// The rate limit is not what is measured.
-const NO_LIMIT: &[(&str, &str)] = &[("HADIR_LIMIT_MESSAGES_PER_SECOND", "100000")];
+const NO_LIMIT: &[(&str, &str)] =
+    &[("HADIR_LIMIT_MESSAGES_PER_SECOND", "100000"), ("HADIR_LIMIT_BYTES_PER_SECOND", "100000000")];
 
 pub async fn measure(bench: &Bench) -> Result<Vec<Line>> {
     let mut lines = Vec::new();

@@ -15,7 +15,8 @@ use crate::{
 
 const ROW: &str = "push";
 /// The commander may talk as fast as it can.
-const NO_LIMIT: &[(&str, &str)] = &[("HADIR_LIMIT_MESSAGES_PER_SECOND", "1000")];
+const NO_LIMIT: &[(&str, &str)] =
+    &[("HADIR_LIMIT_MESSAGES_PER_SECOND", "1000"), ("HADIR_LIMIT_BYTES_PER_SECOND", "100000000")];
 const MOST: f64 = 1.25;
 /// The commander is mitra 0; watchers have other numbers.
 const FIRST_WATCHER: u64 = 1_000;

@@ -67,7 +67,7 @@ pub async fn heartbeats(bench: &Bench) -> Result<Vec<Line>> {
     let floor = Floor::start(None).await?;
     let mut beside = Fleet::start(sockets)?;
     let valkey = &bench.stores().await?.valkey;
-    let settings = [("HADIR_LIMIT_MESSAGES_PER_SECOND", "100")];
+    let settings = [("HADIR_LIMIT_MESSAGES_PER_SECOND", "100"), ("HADIR_LIMIT_BYTES_PER_SECOND", "100000000")];
     let server = bench.clustered(sockets, &settings).await?;
     let mut fleet = Fleet::start(sockets)?;
     let processes = [server.usage, valkey.usage()?, floor.usage];

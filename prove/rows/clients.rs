@@ -121,6 +121,7 @@ pub async fn gaps(stage: &mut Stage) -> Result<Outcome> {
 pub fn stalled_scenery() -> Scenery {
     let settings = [
         ("HADIR_LIMIT_MESSAGES_PER_SECOND", "100000"),
+        ("HADIR_LIMIT_BYTES_PER_SECOND", "1000000000"),
         ("HADIR_LIMIT_WRITE_BUFFER_BYTES", "4096"),
         ("HADIR_LIMIT_SOCKETS_PER_CUSTOMER", "1000"),
     ];

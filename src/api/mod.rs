@@ -163,6 +163,9 @@ async fn origins(State(settings): State<Arc<ApiSettings>>, request: Request, nex
     response
 }
 
+/// What a browser may send: the token, bodies, conditional reads, and what resumes and traces a stream.
+const ALLOWED_HEADERS: &str = "authorization, content-type, if-none-match, last-event-id, cache-control, traceparent";
+
 fn allow_origin(headers: &mut HeaderMap, origin: HeaderValue, preflight: bool) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
@@ -170,7 +173,7 @@ fn allow_origin(headers: &mut HeaderMap, origin: HeaderValue, preflight: bool) {
     if preflight {
         let set = |headers: &mut HeaderMap, name, value| headers.insert(name, HeaderValue::from_static(value));
         set(headers, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, PATCH, DELETE");
-        set(headers, header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, if-none-match");
+        set(headers, header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
         set(headers, header::ACCESS_CONTROL_MAX_AGE, "600");
     }
 }

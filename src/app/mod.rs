@@ -27,7 +27,7 @@ use crate::{
     auth::{SecretError, TokenIssuer, TokenVerifier},
     config::{Config, KeySource, LimitsConfig, TimingConfig},
     demo::{self, DemoSize},
-    gateway::{AcceptLimits, Gateway, GatewaySettings, serve as accept},
+    gateway::{AcceptLimits, Gateway, GatewaySettings, PlaceLimits, serve as accept},
     hub::{Hub, HubLimits},
     lifecycle::{Lifecycle, StopSignals},
     mirror::Mirror,
@@ -90,14 +90,20 @@ impl Server {
             // A URL that is unavailable stops no start: it is asked again, and meanwhile its tokens are refused.
             lifecycle.spawn_until_stop(Arc::clone(keys).keep());
         }
-        let limits = accept_limits(&config.limits, &config.timing);
+        let limits = accept_limits(&config);
         // Both ports are taken before anything is done, so that one that is not free is told at once; the public one is
         // listened on only when there is something to say.
         let (internal, internal_addr) = take_port(config.listen.internal_addr, "HADIR_INTERNAL_ADDR")?;
         let (public, public_addr) = take_port(config.listen.public_addr, "HADIR_PUBLIC_ADDR")?;
         let internal = Arc::new(listen(internal)?);
         let waiting = Lifecycle::default();
-        waiting.spawn(accept(Arc::clone(&internal), api::waiting_room(), limits, waiting.clone(), ended(&waiting)));
+        waiting.spawn(accept(
+            Arc::clone(&internal),
+            api::waiting_room(),
+            limits.clone(),
+            waiting.clone(),
+            ended(&waiting),
+        ));
         let Backends { store, mirror, node_lock } = backends::open(&config, &lifecycle).await?;
         if let Some(lock) = node_lock {
             let node = lifecycle.clone();
@@ -132,7 +138,7 @@ impl Server {
         waiting.stop(WAITING_ROOM_CLOSES).await;
         let internal_router = api.internal_router(gateway.internal_routes());
         // Probes and operators are answered while sockets leave.
-        lifecycle.spawn(accept(internal, internal_router, limits, lifecycle.clone(), ended(&lifecycle)));
+        lifecycle.spawn(accept(internal, internal_router, limits.clone(), lifecycle.clone(), ended(&lifecycle)));
 
         // Before anybody is told that a mitra is busy with a session whose time has run out.
         while let Err(error @ PresenceError::Unavailable(_)) = sessions.expire_overdue().await {
@@ -366,15 +372,20 @@ fn start_sweeps(sweeps: &Sweeps, presence: &Arc<Presence>, config: &Config, metr
     sweeps.start(retention, Pace::soon(RETENTION_SWEEP), metrics, lifecycle);
 }
 
+fn descriptors() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
 fn hub_limits(limits: &LimitsConfig) -> HubLimits {
-    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    let cap = limits.node_cap(usize::try_from(descriptors).unwrap_or(usize::MAX));
+    let cap = limits.node_cap(descriptors());
     if let Some(warning) = &cap.warning {
         tracing::warn!("{warning}");
     }
     HubLimits {
         sockets_per_mitra: limits.sockets_per_mitra,
         sockets_per_customer: limits.sockets_per_customer,
+        sockets_per_operator: limits.sockets_per_operator,
         sockets: cap.sockets as u64,
     }
 }
@@ -394,13 +405,19 @@ fn presence_settings(config: &Config) -> PresenceSettings {
     }
 }
 
-fn accept_limits(limits: &LimitsConfig, timing: &TimingConfig) -> AcceptLimits {
+fn accept_limits(config: &Config) -> AcceptLimits {
+    let limits = &config.limits;
     AcceptLimits {
+        places: PlaceLimits {
+            in_all: limits.places(descriptors()),
+            per_address: limits.http_connections_per_address,
+            exempt: config.listen.trusted_proxies.clone(),
+        },
         send_buffer_bytes: limits.write_buffer_bytes,
-        pending_handshakes: limits.pending_handshakes,
         header_read_timeout: limits.header_read_timeout,
         header_bytes: limits.header_bytes,
-        dead_peer_after: timing.suspect_after,
+        keep_alive: limits.keep_alive,
+        dead_peer_after: config.timing.suspect_after,
     }
 }
 
@@ -422,6 +439,9 @@ fn gateway_settings(config: &Config) -> GatewaySettings {
         frame_bytes: limits.frame_bytes,
         write_buffer_bytes: limits.write_buffer_bytes,
         messages_per_second: limits.messages_per_second,
+        bytes_per_second: limits.bytes_per_second,
+        fragments_per_message: limits.fragments_per_message,
+        message_timeout: limits.message_timeout,
         bad_messages_per_minute: limits.bad_messages_per_minute,
         unauthenticated_sockets_per_ip: limits.unauthenticated_sockets_per_ip,
         messages: MessageLimits { max_nesting: limits.json_depth, max_id_bytes: limits.command_id_bytes },

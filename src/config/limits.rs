@@ -32,6 +32,27 @@ const MESSAGES_PER_SECOND: Setting<u32> = Setting::new(
 )
 .default("20")
 .unit("messages per second");
+const BYTES_PER_SECOND: Setting<u32> = Setting::new(
+    "HADIR_LIMIT_BYTES_PER_SECOND",
+    parse::whole::<u32, 1024, 1_073_741_824>,
+    "Bytes that one socket sends, sustained, and the size of a burst; beyond it `rate_limited`, then close 4429.",
+)
+.default("65536")
+.unit("bytes per second");
+const FRAGMENTS_PER_MESSAGE: Setting<u32> = Setting::new(
+    "HADIR_LIMIT_FRAGMENTS_PER_MESSAGE",
+    parse::whole::<u32, 1, 100_000>,
+    "Fragments of one message of a client; more close 1009.",
+)
+.default("64")
+.unit("fragments");
+const MESSAGE_TIMEOUT: Setting<Duration> = Setting::new(
+    "HADIR_LIMIT_MESSAGE_SECONDS",
+    parse::seconds,
+    "Longest time from the first byte of a client's message to its last; then close 1009.",
+)
+.default("10")
+.unit("seconds");
 const BAD_MESSAGES_PER_MINUTE: Setting<u32> = Setting::new(
     "HADIR_LIMIT_BAD_MESSAGES_PER_MINUTE",
     parse::whole::<u32, 1, 100_000>,
@@ -64,6 +85,13 @@ const SOCKETS_PER_CUSTOMER: Setting<usize> = Setting::new(
 )
 .default("20")
 .unit("sockets");
+const SOCKETS_PER_OPERATOR: Setting<usize> = Setting::new(
+    "HADIR_LIMIT_SOCKETS_PER_OPERATOR",
+    parse::whole::<usize, 1, 100_000>,
+    "Sockets and event streams of one service or dashboard subject on a node; beyond it 429.",
+)
+.default("100")
+.unit("sockets");
 const UNAUTHENTICATED_PER_IP: Setting<usize> = Setting::new(
     "HADIR_LIMIT_UNAUTHENTICATED_SOCKETS_PER_IP",
     parse::whole::<usize, 1, 1_000_000>,
@@ -78,13 +106,27 @@ const SOCKETS_PER_NODE: Setting<usize> = Setting::new(
 )
 .unset("what the limit of file descriptors allows")
 .unit("sockets");
-const PENDING_HANDSHAKES: Setting<usize> = Setting::new(
-    "HADIR_LIMIT_PENDING_HANDSHAKES",
+const HTTP_CONNECTIONS: Setting<usize> = Setting::new(
+    "HADIR_LIMIT_HTTP_CONNECTIONS",
     parse::whole::<usize, 1, 1_000_000>,
-    "Connections of a listener that are accepted but have not sent their request; beyond it accepting waits.",
+    "Connections of a listener that are no socket: in a handshake, at a request or idle. Beyond it the oldest of the address with most gives way.",
 )
-.default("1024")
+.default("512")
 .unit("connections");
+const HTTP_CONNECTIONS_PER_ADDRESS: Setting<usize> = Setting::new(
+    "HADIR_LIMIT_HTTP_CONNECTIONS_PER_ADDRESS",
+    parse::whole::<usize, 1, 1_000_000>,
+    "The same of one address, or one /64 of IPv6. HADIR_TRUSTED_PROXIES are exempt.",
+)
+.default("256")
+.unit("connections");
+const KEEP_ALIVE: Setting<Duration> = Setting::new(
+    "HADIR_LIMIT_KEEP_ALIVE_SECONDS",
+    parse::seconds,
+    "How long a connection may idle between two requests. Longer than a load balancer's own idle time, often 60 s.",
+)
+.default("75")
+.unit("seconds");
 const HEADER_READ: Setting<Duration> = Setting::new(
     "HADIR_LIMIT_HEADER_READ_SECONDS",
     parse::seconds,
@@ -133,14 +175,20 @@ pub(super) const SETTINGS: &[&dyn AnySetting] = &[
     &FRAME_BYTES,
     &WRITE_BUFFER_BYTES,
     &MESSAGES_PER_SECOND,
+    &BYTES_PER_SECOND,
+    &FRAGMENTS_PER_MESSAGE,
+    &MESSAGE_TIMEOUT,
     &BAD_MESSAGES_PER_MINUTE,
     &JSON_DEPTH,
     &COMMAND_ID_BYTES,
     &SOCKETS_PER_MITRA,
     &SOCKETS_PER_CUSTOMER,
+    &SOCKETS_PER_OPERATOR,
     &UNAUTHENTICATED_PER_IP,
     &SOCKETS_PER_NODE,
-    &PENDING_HANDSHAKES,
+    &HTTP_CONNECTIONS,
+    &HTTP_CONNECTIONS_PER_ADDRESS,
+    &KEEP_ALIVE,
     &HEADER_READ,
     &HEADER_BYTES,
     &FIRST_MESSAGE,
@@ -159,6 +207,12 @@ pub struct LimitsConfig {
     pub write_buffer_bytes: usize,
     /// Messages of one socket per second, sustained.
     pub messages_per_second: u32,
+    /// Bytes that one socket sends per second, sustained, and in a burst.
+    pub bytes_per_second: u32,
+    /// Fragments of one message of a client.
+    pub fragments_per_message: u32,
+    /// Longest time from the first byte of a client's message to its last.
+    pub message_timeout: Duration,
     /// Bad messages of one socket per minute; this many close it.
     pub bad_messages_per_minute: u32,
     /// Deepest nesting of arrays and objects.
@@ -169,12 +223,18 @@ pub struct LimitsConfig {
     pub sockets_per_mitra: usize,
     /// Sockets and event streams of one customer on a node.
     pub sockets_per_customer: usize,
+    /// Sockets and event streams of one service or dashboard subject on a node.
+    pub sockets_per_operator: usize,
     /// Sockets of one address that have not authenticated yet.
     pub unauthenticated_sockets_per_ip: usize,
     /// Sockets of a node; `None`: see [`LimitsConfig::node_cap`].
     pub sockets_per_node: Option<usize>,
-    /// Accepted connections of a listener without a request.
-    pub pending_handshakes: usize,
+    /// Connections of a listener that are no socket.
+    pub http_connections: usize,
+    /// The same of one address.
+    pub http_connections_per_address: usize,
+    /// How long a connection may idle between two requests.
+    pub keep_alive: Duration,
     /// Longest time for the headers of a request.
     pub header_read_timeout: Duration,
     /// Largest head of a request, bytes.
@@ -206,14 +266,20 @@ impl LimitsConfig {
             frame_bytes: reader.required(&FRAME_BYTES),
             write_buffer_bytes: reader.required(&WRITE_BUFFER_BYTES),
             messages_per_second: reader.required(&MESSAGES_PER_SECOND),
+            bytes_per_second: reader.required(&BYTES_PER_SECOND),
+            fragments_per_message: reader.required(&FRAGMENTS_PER_MESSAGE),
+            message_timeout: reader.required(&MESSAGE_TIMEOUT),
             bad_messages_per_minute: reader.required(&BAD_MESSAGES_PER_MINUTE),
             json_depth: reader.required(&JSON_DEPTH),
             command_id_bytes: reader.required(&COMMAND_ID_BYTES),
             sockets_per_mitra: reader.required(&SOCKETS_PER_MITRA),
             sockets_per_customer: reader.required(&SOCKETS_PER_CUSTOMER),
+            sockets_per_operator: reader.required(&SOCKETS_PER_OPERATOR),
             unauthenticated_sockets_per_ip: reader.required(&UNAUTHENTICATED_PER_IP),
             sockets_per_node: reader.optional(&SOCKETS_PER_NODE),
-            pending_handshakes: reader.required(&PENDING_HANDSHAKES),
+            http_connections: reader.required(&HTTP_CONNECTIONS),
+            http_connections_per_address: reader.required(&HTTP_CONNECTIONS_PER_ADDRESS),
+            keep_alive: reader.required(&KEEP_ALIVE),
             header_read_timeout: reader.required(&HEADER_READ),
             header_bytes: reader.required(&HEADER_BYTES),
             first_message_timeout: reader.required(&FIRST_MESSAGE),
@@ -224,9 +290,17 @@ impl LimitsConfig {
         }
     }
 
+    /// How many connections of one listener may be no socket, in a process with this limit of file descriptors.
+    pub fn places(&self, descriptors: usize) -> usize {
+        self.http_connections.min(descriptors / 8).max(1)
+    }
+
     /// How many sockets a process with this limit of file descriptors takes.
     pub fn node_cap(&self, descriptors: usize) -> NodeCap {
-        let possible = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(descriptors / 2).max(1);
+        // Connections of both listeners that are no socket hold descriptors too: the last ones are theirs, to be
+        // answered with 503.
+        let elsewhere = RESERVED_DESCRIPTORS + 2 * self.places(descriptors);
+        let possible = descriptors.saturating_sub(elsewhere).max(descriptors / 2).max(1);
         match self.sockets_per_node {
             None => NodeCap { sockets: possible, warning: None },
             Some(wanted) if wanted <= possible => NodeCap { sockets: wanted, warning: None },

@@ -279,12 +279,12 @@ fn an_unknown_variable_of_ours_is_refused_and_others_are_left_alone() {
 #[test]
 fn a_node_takes_what_its_descriptors_allow_and_warns_when_asked_for_more() {
     let limits = |pairs: &[(&str, &str)]| Config::from_pairs(pairs).expect("valid").limits;
-    assert_eq!(limits(&[]).node_cap(20_000), NodeCap { sockets: 19_744, warning: None });
+    assert_eq!(limits(&[]).node_cap(20_000), NodeCap { sockets: 18_720, warning: None });
     assert_eq!(limits(&[]).node_cap(100).sockets, 50, "a tiny limit still leaves half");
     let asked = limits(&[("HADIR_LIMIT_SOCKETS_PER_NODE", "30000")]);
     let cap = asked.node_cap(20_000);
-    assert_eq!(cap.sockets, 19_744);
-    assert!(cap.warning.expect("a warning").contains("20000 file descriptors allows about 19744 sockets"));
+    assert_eq!(cap.sockets, 18_720);
+    assert!(cap.warning.expect("a warning").contains("20000 file descriptors allows about 18720 sockets"));
 }
 
 #[test]

@@ -1,42 +1,54 @@
-//! The accept loop. Our own, because `axum::serve` installs no timer (a slow-loris is never timed out) and does not know
-//! upgraded sockets when it stops.
+//! The accept loop. Our own, because `axum::serve` installs no timer (a slow-loris is never timed
+//! out) and does not know upgraded sockets when it stops.
 
-use std::{convert::Infallible, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
-use axum::{Router, response::Response};
-use futures_util::FutureExt;
+use axum::Router;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use parking_lot::Mutex;
+use serde_json::json;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
+    io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::sleep,
+    time::{sleep, timeout},
 };
-use tower::ServiceExt;
 
-use super::handshake::refuse;
-use crate::{
-    lifecycle::Lifecycle,
-    protocol::{ErrorCode, Problem},
+use super::{
+    answering::{Heard, answer},
+    places::{Phase, Place, PlaceLimits, Places, Slot},
 };
+use crate::lifecycle::{Hangup, Lifecycle};
 
 /// Pause after the process ran out of descriptors; sockets that live are untouched meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What a client is told when a handler panicked; the panic itself is in the log.
-const OUR_FAULT: &str = "something went wrong here; the log of this node says what";
 /// How long an ending connection may take to send its last answer.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
+/// What a connection is told for which there is no place.
+static NO_PLACE: LazyLock<String> = LazyLock::new(|| {
+    let detail = "too many connections of this address are no sockets yet";
+    let body = json!({ "type": "about:blank", "title": "Service Unavailable", "status": 503, "code": "overloaded", "detail": detail })
+        .to_string();
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
+         content-type: application/problem+json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+});
 
-/// Bounds on connections that have not yet sent a request.
-#[derive(Clone, Copy, Debug)]
+/// Bounds on connections that are no socket.
+#[derive(Clone, Debug)]
 pub struct AcceptLimits {
-    /// At most so many at once; others wait in the kernel's queue.
-    pub pending_handshakes: usize,
+    pub places: PlaceLimits,
     /// For the request line and headers.
     pub header_read_timeout: Duration,
     pub header_bytes: usize,
+    /// How long a connection may idle between requests.
+    pub keep_alive: Duration,
     /// What the kernel holds for a peer that does not read (SO_SNDBUF, of which it takes the double): left to itself it grows
     /// to megabytes before we notice.
     pub send_buffer_bytes: usize,
@@ -62,29 +74,28 @@ pub async fn serve(
         tracing::debug!(%error, "the send buffers could not be bounded");
     }
     let mut closing = std::pin::pin!(closing);
-    let handshakes = Arc::new(Semaphore::new(limits.pending_handshakes));
+    let places = Places::new(limits.places.clone());
+    let limits = Arc::new(limits);
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &handshakes) => accepted,
+            accepted = accept(&listener) => accepted,
             () = closing.as_mut() => return,
         };
-        let Some((stream, peer, permit)) = accepted else { continue };
-        if let Err(error) = tune(&stream, limits) {
+        let Some((stream, peer)) = accepted else { continue };
+        let Some(place) = places.take(peer) else {
+            refuse(stream).await;
+            continue;
+        };
+        if let Err(error) = tune(&stream, &limits) {
             tracing::debug!(%error, "a connection could not be tuned");
         }
-        let connection = connection(stream, peer, permit, router.clone(), limits, lifecycle.clone());
-        lifecycle.spawn(connection);
+        lifecycle.spawn(connection(stream, peer, place, router.clone(), Arc::clone(&limits), lifecycle.clone()));
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    handshakes: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    // The semaphore is never closed.
-    let permit = Arc::clone(handshakes).acquire_owned().await.ok()?;
+async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     match listener.accept().await {
-        Ok((stream, peer)) => Some((stream, peer, permit)),
+        Ok(accepted) => Some(accepted),
         Err(error) => {
             // A peer that went away before it was accepted, or no descriptors left: the loop must live on.
             tracing::warn!(%error, "a connection could not be accepted");
@@ -94,7 +105,12 @@ async fn accept(
     }
 }
 
-fn tune(stream: &TcpStream, limits: AcceptLimits) -> std::io::Result<()> {
+/// Writes what the kernel takes at once, and lets go: a connection without a place costs nothing more.
+async fn refuse(mut stream: TcpStream) {
+    let _unheard = timeout(Duration::ZERO, stream.write_all(NO_PLACE.as_bytes())).await;
+}
+
+fn tune(stream: &TcpStream, limits: &AcceptLimits) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(limits.dead_peer_after))?;
@@ -104,30 +120,40 @@ fn tune(stream: &TcpStream, limits: AcceptLimits) -> std::io::Result<()> {
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
-    permit: OwnedSemaphorePermit,
+    place: Place,
     router: Router,
-    limits: AcceptLimits,
+    limits: Arc<AcceptLimits>,
     lifecycle: Lifecycle,
 ) {
-    // Given back at the first request: from then on the connection is no longer a handshake.
-    let permit = Mutex::new(Some(permit));
-    let service = service_fn(move |mut request: http::Request<Incoming>| {
-        permit.lock().take();
-        request.extensions_mut().insert(Peer(peer));
-        answer(router.clone(), request)
+    let place = Arc::new(place);
+    let slot = Arc::clone(&place.slot);
+    let hangup = Hangup::default();
+    let asked_to_hang_up = hangup.clone();
+    let service = service_fn({
+        let slot = Arc::clone(&slot);
+        move |mut request: http::Request<Incoming>| {
+            slot.enter(Phase::Busy);
+            request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(hangup.clone());
+            answer(router.clone(), request, Arc::clone(&place))
+        }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_read_timeout)
+        // A last resort; `overdue` tells heads from idling.
+        .header_read_timeout(limits.keep_alive + limits.header_read_timeout)
         .max_buf_size(limits.header_bytes.max(8 * 1024))
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Heard::new(stream, Arc::clone(&slot))), service)
         .with_upgrades();
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => Some(ended),
+        () = overdue(&slot, &limits) => None,
+        () = slot.evicted.cancelled() => None,
+        () = asked_to_hang_up.wished() => None,
         () = lifecycle.stopped() => {
             serving.as_mut().graceful_shutdown();
-            tokio::time::timeout(LAST_ANSWER, serving).await.ok()
+            timeout(LAST_ANSWER, serving).await.ok()
         }
     };
     if let Some(Err(error)) = ended {
@@ -135,10 +161,23 @@ async fn connection(
     }
 }
 
-/// A bug in one handler must not take down the connection without a word.
-async fn answer(router: Router, request: http::Request<Incoming>) -> Result<Response, Infallible> {
-    match AssertUnwindSafe(router.oneshot(request)).catch_unwind().await {
-        Ok(answered) => answered,
-        Err(_) => Ok(*refuse(Problem::new(ErrorCode::Internal, OUR_FAULT))),
+/// Completes when a head takes too long to arrive, or the connection idles for too long.
+async fn overdue(slot: &Slot, limits: &AcceptLimits) {
+    loop {
+        let (phase, age) = slot.phase();
+        let allowed = match phase {
+            Phase::Head => limits.header_read_timeout,
+            Phase::Idle => limits.keep_alive,
+            // Requests have deadlines of their own.
+            Phase::Busy => Duration::MAX,
+        };
+        if age >= allowed {
+            return;
+        }
+        let wait = (allowed - age).min(limits.header_read_timeout.max(Duration::from_millis(10)));
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = slot.head_began.notified() => {}
+        }
     }
 }

@@ -3,10 +3,7 @@
 //! A bad token in the header is answered by HTTP status. In the subprotocol or a first message the upgrade succeeds and a
 //! close code follows, because a browser cannot read the status of a refused upgrade.
 
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    sync::{Arc, atomic::Ordering::Relaxed},
-};
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{extract::Request, response::Response};
 use http::StatusCode;
@@ -16,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::{
     Gateway, Path, Peer,
-    client_address::client_address,
+    client_address::{client_address, one_holder},
     handshake::{Handshake, refuse},
     mitra,
     session::Session,
@@ -26,7 +23,7 @@ use super::{
 use crate::{
     auth::{Presented, Principal, origin_allowed, presented},
     domain::{Role, StatusChange},
-    hub::{Holder, RegisterError, Registration},
+    hub::{Holder, Place, RegisterError, Registration},
     presence::PresenceError,
     protocol::{ClientMessage, Close, Command, ErrorCode, Problem},
 };
@@ -172,7 +169,7 @@ impl Gateway {
         upgrade: OnUpgrade,
         credentials: Credentials,
     ) -> Option<(Session, Option<StatusChange>)> {
-        let mut socket = Socket::open(upgrade, &self.settings).await?;
+        let mut socket = Socket::open(upgrade, &self.settings, self.hub.started()).await?;
         let mut held = None;
         let admitted = match credentials {
             Credentials::Admitted(admitted) => Ok(*admitted),
@@ -183,7 +180,8 @@ impl Gateway {
             }
             Credentials::Awaited(stranger) => {
                 let admitted = self.first_message(path, &mut socket).await;
-                drop(stranger);
+                // One that is refused is counted until its close is over: it holds a descriptor until then.
+                held = admitted.is_err().then_some(stranger);
                 admitted
             }
         };
@@ -230,38 +228,27 @@ impl Gateway {
     fn stranger_of(self: &Arc<Self>, request: &Request) -> Result<Stranger, Box<Response>> {
         let trusted = &self.settings.trusted_proxies;
         let peer = request.extensions().get::<Peer>();
-        let stranger = peer.and_then(|Peer(peer)| self.stranger(client_address(*peer, request.headers(), trusted)));
+        // They hold descriptors like all others.
+        let Some(place) = self.hub.take_place() else {
+            return Err(self.refused(None, Refusal::Register(RegisterError::NodeFull).problem()));
+        };
+        let stranger =
+            peer.and_then(|Peer(peer)| self.stranger(client_address(*peer, request.headers(), trusted), place));
         let Some(stranger) = stranger else {
             let detail = "too many sockets from this address have not authenticated";
             return Err(self.refused(None, Problem::new(ErrorCode::TooManySockets, detail)));
         };
-        // They hold descriptors like anybody.
-        if !self.hub.has_room_for(self.strangers_in_all.load(Relaxed)) {
-            return Err(self.refused(None, Refusal::Register(RegisterError::NodeFull).problem()));
-        }
         Ok(stranger)
     }
 
-    fn stranger(self: &Arc<Self>, address: IpAddr) -> Option<Stranger> {
+    fn stranger(self: &Arc<Self>, address: IpAddr, place: Place) -> Option<Stranger> {
         let address = one_holder(address);
         let mut waiting = self.strangers.entry(address).or_insert(0);
         if *waiting >= self.settings.unauthenticated_sockets_per_ip {
             return None;
         }
         *waiting += 1;
-        self.strangers_in_all.fetch_add(1, Relaxed);
-        Some(Stranger { gateway: Arc::clone(self), address })
-    }
-}
-
-/// What one customer of a network is given: an address, or in IPv6 a /64 of them (RFC 6177).
-fn one_holder(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
+        Some(Stranger { gateway: Arc::clone(self), address, _place: place })
     }
 }
 
@@ -269,11 +256,11 @@ fn one_holder(address: IpAddr) -> IpAddr {
 struct Stranger {
     gateway: Arc<Gateway>,
     address: IpAddr,
+    _place: Place,
 }
 
 impl Drop for Stranger {
     fn drop(&mut self) {
-        self.gateway.strangers_in_all.fetch_sub(1, Relaxed);
         self.gateway.strangers.remove_if_mut(&self.address, |_, waiting| {
             *waiting -= 1;
             *waiting == 0

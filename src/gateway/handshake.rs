@@ -2,7 +2,7 @@
 
 use axum::{body::Body, extract::Request, response::Response};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -22,6 +22,13 @@ impl Handshake {
     /// Checks the request. The response is the refusal.
     pub(super) fn check(request: &mut Request) -> Result<Self, Box<Response>> {
         let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        // RFC 6455 section 4.1; the router lets HEAD through wherever GET is.
+        if request.method() != Method::GET {
+            let problem = Problem::new(ErrorCode::MethodNotAllowed, "a WebSocket begins with GET");
+            let mut response = refuse(problem);
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+            return Err(response);
+        }
         let headers = request.headers();
         if !has_word(headers, header::CONNECTION, "upgrade") || !has_word(headers, header::UPGRADE, "websocket") {
             let detail = "this path is a WebSocket: send `Connection: Upgrade` and `Upgrade: websocket`";

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, future::pending, sync::Arc};
 
 use tokio::sync::oneshot;
 
-use super::{Gateway, session::Session, socket::End};
+use super::{Gateway, refresh::refreshed, session::Session, socket::End};
 use crate::{
     domain::{Actor, MitraId, StatusChange},
     presence::PresenceError,
@@ -111,6 +111,10 @@ async fn converse(
                 session.look();
                 next_command(&session.gateway, seat.id(), commands);
                 Box::pin(tell(session, id.as_deref(), answer)).await?;
+            }
+            refreshed = refreshed(&mut session.refreshing) => {
+                session.look();
+                Box::pin(session.end_refresh(refreshed)).await?;
             }
             message = session.socket.next() => {
                 let message = message?;

@@ -6,19 +6,19 @@
 
 mod accept;
 mod admission;
+mod answering;
 mod client_address;
+mod frame_meter;
 mod handshake;
 mod mitra;
-mod pace;
+mod places;
+mod rate_limit;
+mod refresh;
 mod session;
 mod socket;
 mod watcher;
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -31,6 +31,7 @@ use ipnet::IpNet;
 use tokio::time::{MissedTickBehavior, interval};
 
 pub use accept::{AcceptLimits, Peer, serve};
+pub use places::PlaceLimits;
 
 use crate::{
     auth::TokenVerifier,
@@ -60,6 +61,9 @@ pub struct GatewaySettings {
     pub frame_bytes: usize,
     pub write_buffer_bytes: usize,
     pub messages_per_second: u32,
+    pub bytes_per_second: u32,
+    pub fragments_per_message: u32,
+    pub message_timeout: Duration,
     pub bad_messages_per_minute: u32,
     pub unauthenticated_sockets_per_ip: usize,
     pub messages: MessageLimits,
@@ -75,7 +79,6 @@ pub struct Gateway {
     lifecycle: Lifecycle,
     /// Sockets that have not authenticated yet, by address. Authenticated ones are not counted: they share carrier NATs.
     strangers: DashMap<IpAddr, usize>,
-    strangers_in_all: AtomicU64,
 }
 
 /// What a path is for.
@@ -106,16 +109,7 @@ impl Gateway {
         lifecycle: Lifecycle,
     ) -> Arc<Self> {
         let hub = Arc::clone(presence.hub());
-        Arc::new(Self {
-            settings,
-            verifier,
-            hub,
-            presence,
-            metrics,
-            lifecycle,
-            strangers: DashMap::new(),
-            strangers_in_all: AtomicU64::new(0),
-        })
+        Arc::new(Self { settings, verifier, hub, presence, metrics, lifecycle, strangers: DashMap::new() })
     }
 
     /// Wakes each socket when its moment has come; runs for as long as the node does.

@@ -9,17 +9,16 @@ use uuid::Uuid;
 
 use super::{
     Gateway,
-    pace::{Bucket, Pace, Patience},
+    rate_limit::{ErrorBudget, TokenBucket, Verdict},
+    refresh::Refreshing,
     socket::{End, Socket},
 };
 use crate::{
     auth::Principal,
-    domain::Role,
-    hub::{Holder, Registration},
-    presence::PresenceError,
+    hub::Registration,
     protocol::{
-        BadMessage, ClientMessage, Close, Command, Encoded, ErrorCode, ErrorFrame, ReconnectFrame, Welcome, ack,
-        encode, pong,
+        BadMessage, ClientMessage, Close, Command, Encoded, ErrorCode, ErrorFrame, ReconnectFrame, Welcome, encode,
+        pong,
     },
 };
 
@@ -28,9 +27,9 @@ pub(super) struct Session {
     pub(super) gateway: Arc<Gateway>,
     pub(super) socket: Socket,
     pub(super) registration: Registration,
-    principal: Principal,
-    expires_ms: u64,
-    warned_of_expiry: bool,
+    pub(super) principal: Principal,
+    pub(super) expires_ms: u64,
+    pub(super) warned_of_expiry: bool,
     pinged_ms: u64,
     /// When a frame was last sent; for watchers, that of the newest snapshot or later.
     sent_ms: u64,
@@ -40,8 +39,9 @@ pub(super) struct Session {
     pub(super) silence: Option<Duration>,
     /// The time of this waking: a look at the clock costs, and a waking is over before it matters.
     now_ms: u64,
-    bucket: Bucket,
-    patience: Patience,
+    messages: TokenBucket,
+    errors: ErrorBudget,
+    pub(super) refreshing: Option<Box<Refreshing>>,
 }
 
 impl Session {
@@ -52,8 +52,9 @@ impl Session {
         principal: &Principal,
     ) -> Self {
         let now = gateway.hub.now_ms();
-        let bucket = Bucket::new(gateway.settings.messages_per_second, now);
-        let patience = Patience::new(gateway.settings.bad_messages_per_minute);
+        let per_second = gateway.settings.messages_per_second;
+        let messages = TokenBucket::new(per_second, per_second.saturating_mul(2), now);
+        let errors = ErrorBudget::new(gateway.settings.bad_messages_per_minute);
         Self {
             socket,
             registration,
@@ -65,8 +66,9 @@ impl Session {
             restart_ms: None,
             silence: None,
             now_ms: now,
-            bucket,
-            patience,
+            messages,
+            errors,
+            refreshing: None,
             gateway,
         }
     }
@@ -147,7 +149,8 @@ impl Session {
         let silent = heard.max(self.gateway.hub.thawed_ms()) + settings.suspect_after.as_millis() as u64;
         let warning = if self.warned_of_expiry { self.expires_ms } else { self.warning_ms() };
         let resend = self.silence.map_or(u64::MAX, |silence| self.sent_ms + silence.as_millis() as u64);
-        ping.min(silent).min(warning).min(resend).min(self.restart_ms.unwrap_or(u64::MAX))
+        let restart = self.restart_ms.unwrap_or(u64::MAX);
+        ping.min(silent).min(warning).min(resend).min(restart).min(self.socket.message_due_ms())
     }
 
     /// Before every wait: says when to be woken.
@@ -179,6 +182,9 @@ impl Session {
         }
         if now >= heard.max(self.gateway.hub.thawed_ms()) + suspect {
             return Err(Close::SILENT.into());
+        }
+        if now >= self.socket.message_due_ms() {
+            return Err(Close::UNFINISHED.into());
         }
         if !self.warned_of_expiry && now >= self.warning_ms() {
             self.warned_of_expiry = true;
@@ -218,10 +224,13 @@ impl Session {
     /// the session. All but the plain ping is boxed: it is rare, and would weigh on every idle socket.
     pub(super) async fn take(&mut self, message: Message) -> Result<Option<ClientMessage>, End> {
         let now = self.now_ms;
-        match self.bucket.message(now) {
-            Pace::Fine => {}
-            Pace::Warn => return Box::pin(self.warn_of_rate()).await.map(|()| None),
-            Pace::Close => return Err(Close::RATE_LIMITED.into()),
+        match self.messages.take(1, now) {
+            Verdict::Allow => {}
+            Verdict::Warn => return Box::pin(self.warn_of_rate()).await.map(|()| None),
+            Verdict::Close => return Err(Close::RATE_LIMITED.into()),
+        }
+        if self.socket.take_byte_warning() {
+            Box::pin(self.warn_of_bytes()).await?;
         }
         match message {
             Message::Text(text) if ClientMessage::is_plain_ping(&text) => self.send(pong()).await.map(|()| None),
@@ -236,49 +245,25 @@ impl Session {
         self.send_error(None, ErrorCode::RateLimited, &text).await
     }
 
+    /// The message at hand is still taken: only its client is told to slow down.
+    async fn warn_of_bytes(&mut self) -> Result<(), End> {
+        let rate = self.gateway.settings.bytes_per_second;
+        let text = format!("more than {rate} bytes a second; slow down");
+        self.send_error(None, ErrorCode::RateLimited, &text).await
+    }
+
     async fn understand(&mut self, text: Encoded, now: u64) -> Result<Option<ClientMessage>, End> {
         match ClientMessage::parse(&text, self.gateway.settings.messages) {
             Ok(ClientMessage { command: Command::Ping, .. }) => self.send(pong()).await.map(|()| None),
             Ok(ClientMessage { id, command: Command::Auth { token } | Command::Refresh { token } }) => {
-                self.refresh(id.as_deref(), &token).await.map(|()| None)
+                self.begin_refresh(id, token).await.map(|()| None)
             }
             Ok(message) => Ok(Some(message)),
             Err(BadMessage { id, message }) => {
                 self.send_error(id.as_deref(), ErrorCode::BadMessage, &message).await?;
-                if self.patience.bad_message(now) { Err(Close::BAD_MESSAGE.into()) } else { Ok(None) }
+                if self.errors.bad_message(now) { Err(Close::BAD_MESSAGE.into()) } else { Ok(None) }
             }
         }
-    }
-
-    /// A new token on a live socket: the same subject and role, its sign-in checked.
-    async fn refresh(&mut self, id: Option<&str>, token: &str) -> Result<(), End> {
-        let newer = self.gateway.verifier.verify(token).await.ok().filter(|newer| self.principal.may_become(newer));
-        let Some(newer) = newer else {
-            let text = "the new token must be good and keep `sub` and `role`";
-            return self.send_error(id, ErrorCode::Unauthorized, text).await;
-        };
-        let holder = Holder { session: newer.session_id, ..self.registration.holder() };
-        // Stands on it before it is checked, so that no revocation slips between.
-        let older = self.registration.session();
-        self.registration.stand_on(newer.session_id);
-        let admitted = match holder.role {
-            Role::Mitra => self.gateway.presence.admit_mitra(holder).await.map(|_| ()),
-            _ => self.gateway.presence.admit(holder).await,
-        };
-        match admitted {
-            Ok(()) => {}
-            Err(PresenceError::Revoked) => return Err(Close::REVOKED.into()),
-            Err(PresenceError::Deactivated) => return Err(Close::DEACTIVATED.into()),
-            Err(PresenceError::UnknownMitra) => return Err(Close::UNKNOWN_MITRA.into()),
-            Err(error) => {
-                self.registration.stand_on(older);
-                return self.send_error(id, ErrorCode::Unavailable, &error.to_string()).await;
-            }
-        }
-        self.expires_ms = expiry(&newer, self.gateway.hub.now_ms());
-        self.warned_of_expiry = false;
-        self.principal = newer;
-        self.send(ack(id)).await
     }
 
     /// Ends the session and counts how.
@@ -292,7 +277,7 @@ impl Session {
     }
 }
 
-fn expiry(principal: &Principal, now_ms: u64) -> u64 {
+pub(super) fn expiry(principal: &Principal, now_ms: u64) -> u64 {
     let left = principal.expires_at.signed_duration_since(Utc::now()).num_milliseconds();
     now_ms.saturating_add_signed(left)
 }

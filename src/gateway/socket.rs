@@ -1,13 +1,16 @@
 //! One WebSocket: tuned buffers, writes with a deadline, closes that say why.
 
-use std::{borrow::Cow, future::ready, time::Duration};
+use std::{
+    borrow::Cow,
+    future::ready,
+    time::{Duration, Instant},
+};
 
 use futures_util::{FutureExt, SinkExt, StreamExt, future::Either};
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     time::timeout,
 };
 use tokio_tungstenite::{
@@ -18,7 +21,11 @@ use tokio_tungstenite::{
     },
 };
 
-use super::GatewaySettings;
+use super::{
+    GatewaySettings,
+    answering::Heard,
+    frame_meter::{Excess, FrameLimits, Metered},
+};
 use crate::{
     hub::Connection,
     protocol::{Close, Encoded},
@@ -53,7 +60,7 @@ impl End {
 
     /// The client sent what cannot be read any further, and may still be sending.
     fn is_of_the_wire(&self) -> bool {
-        *self == Close::TOO_LARGE.into() || *self == Close::INVALID_UTF8.into() || *self == Close::PROTOCOL_ERROR.into()
+        matches!(self, Self::Close(Close { code: 1002 | 1007 | 1009 | 4429, .. }))
     }
 }
 
@@ -69,24 +76,30 @@ const PRIVATE: u16 = 4000;
 const ABNORMAL: u16 = 1006;
 
 pub(super) struct Socket {
-    ws: WebSocketStream<TcpStream>,
+    ws: WebSocketStream<Metered>,
     stalled_after: Duration,
     close_within: Duration,
 }
 
 impl Socket {
     /// Takes over the connection when the client has its `101`. `None`: it went away before.
-    pub(super) async fn open(upgrade: OnUpgrade, settings: &GatewaySettings) -> Option<Self> {
+    /// `started`: the beginning of the hub's clock.
+    pub(super) async fn open(upgrade: OnUpgrade, settings: &GatewaySettings, started: Instant) -> Option<Self> {
         let upgraded = upgrade.await.ok()?;
         // Down to the bare stream: the HTTP machinery and its buffers are freed.
-        let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+        let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<Heard>>().ok()?;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(GATHERED_BYTES)
             .max_write_buffer_size(settings.write_buffer_bytes)
             .max_message_size(Some(settings.frame_bytes))
             .max_frame_size(Some(settings.frame_bytes));
-        let stream = io.into_inner();
+        let limits = FrameLimits {
+            fragments: settings.fragments_per_message,
+            message_within: settings.message_timeout,
+            bytes_per_second: settings.bytes_per_second,
+        };
+        let stream = Metered::new(io.into_inner().into_inner(), &read_buf, limits, started);
         let ws = if read_buf.is_empty() {
             WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await
         } else {
@@ -104,6 +117,16 @@ impl Socket {
             Some(Err(error)) => Err(end_of(&error)),
             None => Err(End::Gone(ABNORMAL)),
         }
+    }
+
+    /// Whether the client is to be told that it sends too many bytes.
+    pub(super) fn take_byte_warning(&mut self) -> bool {
+        self.ws.get_mut().take_warning()
+    }
+
+    /// When the message that the client is sending must be complete, in the hub's milliseconds.
+    pub(super) fn message_due_ms(&self) -> u64 {
+        self.ws.get_ref().message_due_ms()
     }
 
     /// Sends a frame. It is tried at once, before anybody awaits: what the kernel takes, nearly every frame, needs neither a
@@ -179,7 +202,7 @@ impl Socket {
             }
             if is_of_the_wire {
                 // A connection that is let go with unread bytes is reset, and the reset overtakes what we said.
-                let stream = self.ws.get_mut();
+                let stream = self.ws.get_mut().stream();
                 stream.shutdown().await?;
                 let mut unread = [0; 1_024];
                 while stream.read(&mut unread).await? > 0 {}
@@ -211,6 +234,12 @@ fn end_of(error: &Error) -> End {
         Error::Protocol(problem) => match problem {
             tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake => End::Gone(ABNORMAL),
             _ => Close::PROTOCOL_ERROR.into(),
+        },
+        Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<Excess>()) {
+            Some(Excess::Fragments) => Close::FRAGMENTS.into(),
+            Some(Excess::Unfinished) => Close::UNFINISHED.into(),
+            Some(Excess::Bytes) => Close::RATE_LIMITED.into(),
+            None => End::Gone(ABNORMAL),
         },
         _ => End::Gone(ABNORMAL),
     }

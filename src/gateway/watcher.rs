@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{session::Session, socket::End};
+use super::{refresh::refreshed, session::Session, socket::End};
 use crate::{
     hub::{AvailabilityNews, DashboardNews},
     protocol::{Encoded, ErrorCode, history},
@@ -80,6 +80,10 @@ async fn watch<N: News>(
                         session.send(history(&points)).await?;
                     }
                 }
+            }
+            refreshed = refreshed(&mut session.refreshing) => {
+                session.look();
+                Box::pin(session.end_refresh(refreshed)).await?;
             }
             message = session.socket.next() => {
                 let message = message?;

@@ -58,9 +58,9 @@ impl Connection {
         }
     }
 
-    /// Whose socket this is.
+    /// Whose socket this is, with the sign-in of the newest token.
     pub fn holder(&self) -> Holder {
-        self.holder
+        Holder { session: self.session(), ..self.holder }
     }
 
     /// The sign-in that the socket stands on.
@@ -146,6 +146,18 @@ impl Connection {
 pub struct Registration {
     pub(super) hub: Arc<Hub>,
     pub(super) connection: Arc<Connection>,
+    pub(super) _place: Place,
+}
+
+/// One of the places for sockets of this node; dropping it gives it back.
+pub struct Place {
+    pub(super) hub: Arc<Hub>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.hub.occupied.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Deref for Registration {
@@ -157,6 +169,11 @@ impl Deref for Registration {
 }
 
 impl Registration {
+    /// The socket itself, for a task that outlives none of it.
+    pub fn connection(&self) -> Arc<Connection> {
+        Arc::clone(&self.connection)
+    }
+
     /// Lets the socket be woken at `due_ms`, within a turn of the wheel, instead of when it was said before.
     pub fn wake_at(&self, due_ms: u64) {
         self.hub.moments.wake_at(&self.connection, due_ms);

@@ -32,7 +32,7 @@ use dashmap::{DashMap, mapref::entry::Entry};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
-pub use connection::{Connection, Registration};
+pub use connection::{Connection, Place, Registration};
 pub use moments::TURN;
 pub use news::{AvailabilityNews, DashboardNews};
 pub use pending::PendingBeat;
@@ -53,6 +53,8 @@ const FROZEN: Duration = Duration::from_secs(1);
 pub struct HubLimits {
     pub sockets_per_mitra: usize,
     pub sockets_per_customer: usize,
+    /// Of one service or dashboard subject.
+    pub sockets_per_operator: usize,
     pub sockets: u64,
 }
 
@@ -69,7 +71,7 @@ pub struct Holder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegisterError {
     /// This subject holds as many sockets as it may on this node.
-    #[error("too many sockets of one customer on this node")]
+    #[error("too many sockets of this subject on this node")]
     TooManySockets,
     /// The node holds as many sockets as it may.
     #[error("this node holds as many sockets as it may")]
@@ -95,6 +97,8 @@ pub struct Hub {
     detached: DashMap<MitraId, Arc<Seat>>,
     holders: DashMap<SubjectId, Vec<Arc<Connection>>>,
     sockets: [AtomicU64; 4],
+    /// Places that are taken: registered sockets, and those that have not authenticated yet.
+    occupied: AtomicU64,
     pending: Pending,
     moments: Moments,
     woke_ms: AtomicU64,
@@ -116,6 +120,7 @@ impl Hub {
             detached: DashMap::new(),
             holders: DashMap::new(),
             sockets: Default::default(),
+            occupied: AtomicU64::new(0),
             pending: Pending::new(),
             moments: Moments::new(),
             woke_ms: AtomicU64::new(0),
@@ -134,6 +139,11 @@ impl Hub {
         self.started.elapsed().as_millis() as u64 + 1
     }
 
+    /// The beginning of this node's clock: [`Hub::now_ms`] is the time since then, plus one.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// Registers an authenticated socket before its sign-in is checked in the store, so that no kick slips between. The
     /// socket leaves when the registration is dropped.
     ///
@@ -141,23 +151,25 @@ impl Hub {
     /// [`RegisterError`] when a customer, or the node, holds as many sockets as it may.
     pub fn register(self: &Arc<Self>, holder: Holder) -> Result<Registration, RegisterError> {
         let role = role_index(holder.role);
-        if !self.has_room_for(1) {
-            return Err(RegisterError::NodeFull);
-        }
+        // Taken before anything else is decided: two sockets must not both find the last place free.
+        let place = self.take_place().ok_or(RegisterError::NodeFull)?;
         let seat = (holder.role == Role::Mitra).then(|| self.seat(MitraId(holder.subject.0)));
         let connection = Arc::new(Connection::new(holder, seat.clone(), self.now_ms()));
         {
             let mut of_subject = self.holders.entry(holder.subject).or_default();
-            match holder.role {
-                Role::Customer if of_subject.len() >= self.limits.sockets_per_customer => {
-                    return Err(RegisterError::TooManySockets);
-                }
-                _ => {}
+            let most = match holder.role {
+                // One more replaces the longest-silent one, once it is admitted.
+                Role::Mitra => usize::MAX,
+                Role::Customer => self.limits.sockets_per_customer,
+                Role::Service | Role::Dashboard => self.limits.sockets_per_operator,
+            };
+            if of_subject.len() >= most {
+                return Err(RegisterError::TooManySockets);
             }
             of_subject.push(Arc::clone(&connection));
         }
         self.sockets[role].fetch_add(1, Relaxed);
-        Ok(Registration { hub: Arc::clone(self), connection })
+        Ok(Registration { hub: Arc::clone(self), connection, _place: place })
     }
 
     /// The socket was admitted. A mitra that now holds more sockets than it may loses the longest-silent other one, which is
@@ -338,13 +350,11 @@ impl Hub {
         }
     }
 
-    /// Whether the node may hold so many sockets beside those that are registered.
-    pub fn has_room_for(&self, more: u64) -> bool {
-        self.total_sockets() + more <= self.limits.sockets
-    }
-
-    fn total_sockets(&self) -> u64 {
-        self.sockets.iter().map(|count| count.load(Relaxed)).sum()
+    /// One of the places for sockets of this node; `None` when all are taken. Dropping it gives it back.
+    pub fn take_place(self: &Arc<Self>) -> Option<Place> {
+        let one_more = |taken: u64| (taken < self.limits.sockets).then_some(taken + 1);
+        self.occupied.fetch_update(Relaxed, Relaxed, one_more).ok()?;
+        Some(Place { hub: Arc::clone(self) })
     }
 
     /// The newest availability frame; the receiver is marked unseen so that its first look returns at once.

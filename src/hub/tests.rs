@@ -4,7 +4,8 @@ use futures_util::FutureExt;
 use super::*;
 use crate::domain::{Fence, MitraFacts, Snapshot, Source, StatusReason};
 
-const LIMITS: HubLimits = HubLimits { sockets_per_mitra: 2, sockets_per_customer: 2, sockets: 100 };
+const LIMITS: HubLimits =
+    HubLimits { sockets_per_mitra: 2, sockets_per_customer: 2, sockets_per_operator: 2, sockets: 100 };
 
 fn hub() -> Arc<Hub> {
     Arc::new(Hub::new(LIMITS))

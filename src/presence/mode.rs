@@ -275,7 +275,7 @@ mod tests {
     use crate::hub::HubLimits;
 
     fn parts() -> (Gate, Hub) {
-        let limits = HubLimits { sockets_per_mitra: 1, sockets_per_customer: 1, sockets: 1 };
+        let limits = HubLimits { sockets_per_mitra: 1, sockets_per_customer: 1, sockets_per_operator: 1, sockets: 1 };
         (Gate::new(NodeId::new("n"), 2, 0), Hub::new(limits))
     }
 

@@ -29,6 +29,10 @@ closes! {
     INVALID_UTF8 = 1007, "invalid_utf8";
     /// A frame over the size limit.
     TOO_LARGE = 1009, "too_large";
+    /// A message in too many fragments.
+    FRAGMENTS = 1009, "too_many_fragments";
+    /// A message whose last fragment did not come in time.
+    UNFINISHED = 1009, "unfinished_message";
     /// Our fault.
     INTERNAL = 1011, "internal";
     /// The node is stopping.
@@ -45,7 +49,7 @@ closes! {
     AUTH_TIMEOUT = 4408, "auth_timeout";
     /// The client does not read.
     STALLED = 4410, "stalled";
-    /// Too many messages.
+    /// Too many messages, or too many bytes.
     RATE_LIMITED = 4429, "rate_limited";
     /// The first message was not `auth`, or too many messages could not be understood.
     BAD_MESSAGE = 4500, "bad_message";

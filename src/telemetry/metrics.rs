@@ -210,6 +210,16 @@ impl Metrics {
         self.connect(role.map_or(NO_ROLE, Role::as_str), why);
     }
 
+    /// An event stream began: it counts among the sockets of its role.
+    pub fn stream_opened(&self, role: Role) {
+        self.inner.sockets[index(role)].inc();
+    }
+
+    /// An event stream that was [opened](Metrics::stream_opened) is gone.
+    pub fn stream_closed(&self, role: Role) {
+        self.inner.sockets[index(role)].dec();
+    }
+
     /// A socket that was [opened](Metrics::socket_opened) is gone; the close code that was sent or received.
     pub fn socket_closed(&self, role: Role, code: u16) {
         self.inner.sockets[index(role)].dec();

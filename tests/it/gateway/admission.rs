@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::support::{
     Client, Closed, Node, World,
     client::{opening, with_header},
-    on_both, on_cluster,
+    eventually, on_both, on_cluster,
     world::ORIGIN,
 };
 
@@ -24,6 +24,9 @@ on_both!(
     what_is_not_a_websocket_request_is_told_so,
     more_sockets_than_a_customer_may_hold_are_429,
     more_strangers_than_an_address_may_have_are_429_and_authenticated_ones_do_not_count,
+    a_stranger_that_is_refused_is_counted_until_its_close_is_over,
+    two_at_once_do_not_both_take_the_last_place,
+    service_and_dashboard_subjects_have_a_limit_too,
     a_full_node_answers_503_and_its_sockets_live,
 );
 
@@ -203,6 +206,47 @@ async fn more_strangers_than_an_address_may_have_are_429_and_authenticated_ones_
     first.send(json!({ "type": "auth", "token": node.token(Role::Customer) })).await;
     first.frame("welcome").await;
     open().await.expect("the one that authenticated is no stranger any more");
+}
+
+async fn a_stranger_that_is_refused_is_counted_until_its_close_is_over(world: World) {
+    let settings = [("HADIR_LIMIT_UNAUTHENTICATED_SOCKETS_PER_IP", "2"), ("HADIR_LIMIT_CLOSE_SECONDS", "30")];
+    let node = world.node_with(&settings).await;
+    let open = async || Client::open(node.public(), opening(node.public(), "/ws/availability")).await;
+    let mut refused = Vec::new();
+    for _ in 0..2 {
+        let mut client = open().await.expect("upgraded");
+        client.send(json!({ "type": "ping" })).await;
+        // The close arrives and is not answered: the descriptor is held until it is.
+        let mut byte = [0];
+        client.ws.get_mut().peek(&mut byte).await.unwrap();
+        refused.push(client);
+    }
+    assert_eq!(open().await.err().expect("refused").status().as_u16(), 429);
+    for client in &mut refused {
+        assert_eq!(client.closed().await, Closed::new(4500, "bad_message"));
+    }
+    drop(refused);
+    eventually("a place", async || open().await.ok().map(drop)).await;
+}
+
+async fn two_at_once_do_not_both_take_the_last_place(world: World) {
+    let node = world.node_with(&[("HADIR_LIMIT_SOCKETS_PER_NODE", "5")]).await;
+    let (address, token) = (node.public(), node.token(Role::Dashboard));
+    let mut opening_at_once = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let request = with_header(opening(address, "/ws/availability"), "authorization", &format!("Bearer {token}"));
+        opening_at_once.spawn(async move { Client::open(address, request).await.ok() });
+    }
+    let held: Vec<Client> = opening_at_once.join_all().await.into_iter().flatten().collect();
+    assert_eq!(held.len(), 5);
+}
+
+async fn service_and_dashboard_subjects_have_a_limit_too(world: World) {
+    let node = world.node_with(&[("HADIR_LIMIT_SOCKETS_PER_OPERATOR", "2")]).await;
+    let token = node.token(Role::Service);
+    let _first = Client::dial(node.public(), "/ws/availability", &token).await;
+    let _second = Client::dial(node.public(), "/ws/availability", &token).await;
+    assert_eq!(refused(&node, "/ws/availability", &token).await, (429, json!("too_many_sockets")));
 }
 
 async fn a_full_node_answers_503_and_its_sockets_live(world: World) {

@@ -1,6 +1,6 @@
 //! Bad input on an open socket, and everything that is bounded: the exact close code and reason.
 
-use futures_util::SinkExt;
+use futures_util::{FutureExt, SinkExt};
 use hadir::domain::Role;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::{
@@ -19,6 +19,10 @@ on_both!(
     invalid_utf_8_closes_1007,
     a_frame_over_the_limit_closes_1009,
     broken_framing_closes_1002,
+    fragments_without_end_close_1009_however_empty,
+    a_message_that_is_never_completed_closes_1009,
+    too_many_bytes_are_warned_of_and_then_close_4429,
+    pongs_go_on_while_a_refresh_waits_for_its_key,
     too_many_messages_are_warned_of_and_then_close_4429,
     one_socket_too_many_replaces_the_longest_silent,
     a_reader_that_stops_reading_is_closed_and_costs_at_most_the_newest,
@@ -80,6 +84,93 @@ async fn a_frame_over_the_limit_closes_1009(world: World) {
     assert_eq!(client.closed().await, Closed::new(1009, "too_large"));
 }
 
+fn fragment(text: &'static [u8], code: Data, is_last: bool) -> Message {
+    Message::Frame(Frame::message(Bytes::from_static(text), OpCode::Data(code), is_last))
+}
+
+async fn fragments_without_end_close_1009_however_empty(world: World) {
+    let node = world.node().await;
+    let mut client = node.dial_customer().await;
+    // 64 fragments are a message.
+    client.ws.feed(fragment(br#"{"type":"#, Data::Text, false)).await.unwrap();
+    for _ in 0..62 {
+        client.ws.feed(fragment(b"", Data::Continue, false)).await.unwrap();
+    }
+    client.ws.send(fragment(br#""ping"}"#, Data::Continue, true)).await.unwrap();
+    client.frame("pong").await;
+    // More are not, though none of them carries a byte.
+    client.ws.feed(fragment(b"", Data::Text, false)).await.unwrap();
+    for _ in 0..64 {
+        client.ws.feed(fragment(b"", Data::Continue, false)).await.unwrap();
+    }
+    client.ws.flush().await.unwrap();
+    assert_eq!(client.closed().await, Closed::new(1009, "too_many_fragments"));
+}
+
+async fn a_message_that_is_never_completed_closes_1009(world: World) {
+    use tokio::io::AsyncWriteExt;
+    let node = world.node_with(&[("HADIR_LIMIT_MESSAGE_SECONDS", "0.3")]).await;
+    // A first fragment, half a frame, half a header: the client is heard no more.
+    let mut fragments = node.dial_customer().await;
+    fragments.ws.send(fragment(b"{", Data::Text, false)).await.unwrap();
+    let mut half_a_frame = node.dial_customer().await;
+    half_a_frame.ws.get_mut().write_all(&[0x81, 0x85, 0, 0, 0, 0, b'{']).await.unwrap();
+    let mut half_a_header = node.dial_customer().await;
+    half_a_header.ws.get_mut().write_all(&[0x81]).await.unwrap();
+    for client in [&mut fragments, &mut half_a_frame, &mut half_a_header] {
+        assert_eq!(client.closed().await, Closed::new(1009, "unfinished_message"));
+    }
+}
+
+async fn too_many_bytes_are_warned_of_and_then_close_4429(world: World) {
+    let settings = [("HADIR_LIMIT_BYTES_PER_SECOND", "4096"), ("HADIR_LIMIT_MESSAGES_PER_SECOND", "100000")];
+    let node = world.node_with(&settings).await;
+    let mut client = node.dial_customer().await;
+    let ping = Bytes::from_static(&[b'x'; 100]);
+    for _ in 0..1_000 {
+        if client.ws.send(Message::Ping(ping.clone())).await.is_err() {
+            break;
+        }
+    }
+    let warning = client.frame("error").await;
+    assert_eq!((&warning["code"], &warning["retryable"]), (&json!("rate_limited"), &json!(true)));
+    assert_eq!(client.closed().await, Closed::new(4429, "rate_limited"));
+}
+
+async fn pongs_go_on_while_a_refresh_waits_for_its_key(world: World) {
+    // A provider of keys that accepts and never answers, after the start.
+    let provider = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/jwks.json", provider.local_addr().unwrap());
+    drop(provider.accept().now_or_never());
+    let hanging = tokio::spawn(async move {
+        let mut held = Vec::new();
+        let (first, _) = provider.accept().await.unwrap();
+        drop(first);
+        loop {
+            held.push(provider.accept().await.unwrap());
+        }
+    });
+    let node = world.node_with(&[("AUTH_JWKS_URL", &url)]).await;
+    let mut client = node.dial_customer().await;
+    let header = jsonwebtoken::Header {
+        kid: Some("unknown".to_owned()),
+        ..jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA)
+    };
+    let token = jsonwebtoken::encode(&header, &json!({}), &crate::gateway::public_keys::any_key()).unwrap();
+    client.send(json!({ "type": "refresh", "token": token, "id": "r1" })).await;
+    for _ in 0..5 {
+        client.is_alive().await;
+    }
+    // One at a time.
+    client.send(json!({ "type": "refresh", "token": token, "id": "r2" })).await;
+    let refused = client.until("r2", |frame| frame["id"] == "r2").await;
+    assert_eq!(refused["code"], "rate_limited", "{refused}");
+    let answer = client.until("r1", |frame| frame["id"] == "r1").await;
+    assert_eq!(answer["code"], "unauthorized", "{answer}");
+    client.is_alive().await;
+    hanging.abort();
+}
+
 async fn broken_framing_closes_1002(world: World) {
     use tokio::io::AsyncWriteExt;
     let node = world.node().await;
@@ -131,6 +222,7 @@ async fn a_reader_that_stops_reading_is_closed_and_costs_at_most_the_newest(worl
         .node_with(&[
             ("HADIR_LIMIT_STALLED_READER_SECONDS", "0.5"),
             ("HADIR_LIMIT_MESSAGES_PER_SECOND", "100000"),
+            ("HADIR_LIMIT_BYTES_PER_SECOND", "1000000000"),
             ("HADIR_LIMIT_WRITE_BUFFER_BYTES", "4096"),
         ])
         .await;

@@ -2,8 +2,9 @@
 
 mod admission;
 mod bounds;
+mod connections;
 pub mod frames;
 mod lifetime;
 mod mitra;
-mod public_keys;
+pub mod public_keys;
 mod watcher;

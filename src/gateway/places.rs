@@ -1,0 +1,186 @@
+//! Places for connections that are no socket: in a handshake, idle, or at a request. Bounded in all
+//! and per address, so that one address cannot keep others out.
+//!
+//! When all places are taken, the oldest connection of the address that holds most gives way. A
+//! connection that became a WebSocket or an event stream holds none: it counts among the sockets.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use ipnet::IpNet;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::client_address::one_holder;
+
+/// A younger connection gives way to none: it is most likely about to send its request.
+const YOUNG: Duration = Duration::from_secs(1);
+
+/// How many connections may be no socket.
+#[derive(Clone, Debug)]
+pub struct PlaceLimits {
+    /// Of one listener.
+    pub in_all: usize,
+    /// Of one address, or one /64 of IPv6.
+    pub per_address: usize,
+    /// Proxies, which bring many clients from one address: bounded in all only.
+    pub exempt: Vec<IpNet>,
+}
+
+/// The places of one listener.
+pub(super) struct Places {
+    limits: PlaceLimits,
+    started: Instant,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    by_address: HashMap<IpAddr, VecDeque<Arc<Slot>>>,
+    in_all: usize,
+}
+
+/// What a connection is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// The head of a request is expected or arriving.
+    Head = 0,
+    /// A request was answered and none has begun.
+    Idle = 1,
+    /// A request is being answered.
+    Busy = 2,
+}
+
+/// One connection, as its task and the places see it.
+pub(super) struct Slot {
+    address: IpAddr,
+    phase: AtomicU8,
+    /// Since when it is in this phase, milliseconds since `started`.
+    since_ms: AtomicU64,
+    started: Instant,
+    /// The head of a request has begun to arrive.
+    pub(super) head_began: Notify,
+    /// The connection gives way to another.
+    pub(super) evicted: CancellationToken,
+}
+
+impl Slot {
+    pub(super) fn phase(&self) -> (Phase, Duration) {
+        let age = (self.started.elapsed().as_millis() as u64).saturating_sub(self.since_ms.load(Relaxed));
+        let phase = match self.phase.load(Relaxed) {
+            0 => Phase::Head,
+            1 => Phase::Idle,
+            _ => Phase::Busy,
+        };
+        (phase, Duration::from_millis(age))
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        self.since_ms.store(self.started.elapsed().as_millis() as u64, Relaxed);
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    /// Bytes arrived: an idle connection begins a request.
+    pub(super) fn heard(&self) {
+        if self.phase.load(Relaxed) == Phase::Idle as u8 {
+            self.enter(Phase::Head);
+            self.head_began.notify_one();
+        }
+    }
+}
+
+/// The place of one connection; dropping it gives it back.
+pub(super) struct Place {
+    places: Arc<Places>,
+    pub(super) slot: Arc<Slot>,
+}
+
+impl Place {
+    /// The connection counts among the sockets from now on.
+    pub(super) fn release(&self) {
+        self.places.remove(&self.slot);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl Places {
+    pub(super) fn new(limits: PlaceLimits) -> Arc<Self> {
+        Arc::new(Self { limits, started: Instant::now(), held: Mutex::default() })
+    }
+
+    /// A place for a new connection. `None`: there is none, and no older connection to give way.
+    pub(super) fn take(self: &Arc<Self>, peer: SocketAddr) -> Option<Place> {
+        let peer = peer.ip().to_canonical();
+        let address = one_holder(peer);
+        let is_exempt = self.limits.exempt.iter().any(|network| network.contains(&peer));
+        let mut held = self.held.lock();
+        let of_address = held.by_address.get(&address).map_or(0, VecDeque::len);
+        if !is_exempt && of_address >= self.limits.per_address {
+            held.evict_oldest_of(address)?;
+        }
+        if held.in_all >= self.limits.in_all {
+            let most = held.address_with_most_to_evict()?;
+            held.evict_oldest_of(most)?;
+        }
+        let slot = Arc::new(Slot {
+            address,
+            phase: AtomicU8::new(Phase::Head as u8),
+            since_ms: AtomicU64::new(self.started.elapsed().as_millis() as u64),
+            started: self.started,
+            head_began: Notify::new(),
+            evicted: CancellationToken::new(),
+        });
+        held.by_address.entry(address).or_default().push_back(Arc::clone(&slot));
+        held.in_all += 1;
+        drop(held);
+        Some(Place { places: Arc::clone(self), slot })
+    }
+
+    fn remove(&self, slot: &Arc<Slot>) {
+        self.held.lock().remove(slot);
+    }
+}
+
+impl Held {
+    fn remove(&mut self, slot: &Arc<Slot>) {
+        let Some(of_address) = self.by_address.get_mut(&slot.address) else { return };
+        // Removed before, when it gave way or became a socket.
+        let Some(at) = of_address.iter().position(|other| Arc::ptr_eq(other, slot)) else { return };
+        of_address.remove(at);
+        if of_address.is_empty() {
+            self.by_address.remove(&slot.address);
+        }
+        self.in_all -= 1;
+    }
+
+    /// The connection of this address that is longest in its phase gives way, unless all are young.
+    fn evict_oldest_of(&mut self, address: IpAddr) -> Option<()> {
+        let oldest = self.by_address.get(&address)?.iter().max_by_key(|slot| slot.phase().1).map(Arc::clone)?;
+        if oldest.phase().1 < YOUNG {
+            return None;
+        }
+        oldest.evicted.cancel();
+        self.remove(&oldest);
+        Some(())
+    }
+
+    fn address_with_most_to_evict(&self) -> Option<IpAddr> {
+        let old = |slots: &VecDeque<Arc<Slot>>| slots.iter().filter(|slot| slot.phase().1 >= YOUNG).count();
+        let counted = self.by_address.iter().map(|(address, slots)| (*address, old(slots)));
+        counted.filter(|(_, old)| *old > 0).max_by_key(|(_, old)| *old).map(|(address, _)| address)
+    }
+}
