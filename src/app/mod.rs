@@ -112,7 +112,7 @@ impl Server {
         let hub = Arc::new(Hub::new(hub_limits(&config.limits)));
         let settings = presence_settings(&config);
         let presence = Arc::new(Presence::new(settings, Arc::clone(&store), Arc::clone(&mirror), hub, metrics.clone()));
-        let sessions = Arc::new(Sessions::new(Arc::clone(&presence), Arc::clone(&store)));
+        let sessions = Arc::new(Sessions::new(Arc::clone(&presence)));
         let sweeps = Sweeps::new(Arc::clone(&presence));
         let api = Api::new(ApiParts {
             settings: Arc::new(ApiSettings {

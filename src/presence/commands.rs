@@ -6,8 +6,6 @@ use super::{MitraView, Presence, PresenceError};
 use crate::{
     domain::{Actor, Cause, MitraId, StatusChange, StatusReason},
     hub::Holder,
-    store::StoreError,
-    telemetry::Outcome,
 };
 
 impl Presence {
@@ -18,7 +16,7 @@ impl Presence {
     pub async fn go_online(&self, id: MitraId, actor: Actor) -> Result<StatusChange, PresenceError> {
         let cause = Cause::new(actor, "command");
         let _writing = self.known.writing(vec![id]);
-        let written = self.asked_store("set_online", self.store.set_online(id, true, &cause).await)?;
+        let written = self.store.set_online(id, true, &cause).await?;
         // Going online is a heartbeat, and the store has just stamped it.
         self.write_through(&written.row, Some(Duration::ZERO), StatusReason::Command).await;
         Ok(StatusChange::of(&written.row, StatusReason::Command))
@@ -31,7 +29,7 @@ impl Presence {
     pub async fn go_offline(&self, id: MitraId, actor: Actor) -> Result<StatusChange, PresenceError> {
         let cause = Cause::new(actor, "command");
         let _writing = self.known.writing(vec![id]);
-        let written = self.asked_store("set_online", self.store.set_online(id, false, &cause).await)?;
+        let written = self.store.set_online(id, false, &cause).await?;
         self.write_through(&written.row, None, StatusReason::Command).await;
         Ok(StatusChange::of(&written.row, StatusReason::Command))
     }
@@ -42,7 +40,7 @@ impl Presence {
     /// Unknown mitra; the store cannot be asked.
     pub async fn set_active(&self, id: MitraId, active: bool, cause: Cause) -> Result<MitraView, PresenceError> {
         let _writing = self.known.writing(vec![id]);
-        let written = self.asked_store("set_active", self.store.set_active(id, active, &cause).await)?;
+        let written = self.store.set_active(id, active, &cause).await?;
         self.write_through(&written.row, None, StatusReason::Deactivated).await;
         let reason = if written.changed { StatusReason::Deactivated } else { StatusReason::Initial };
         Ok(self.view(&written.row, reason).await)
@@ -61,8 +59,7 @@ impl Presence {
     ) -> Result<MitraView, PresenceError> {
         let cause = Cause::new(actor, "put");
         let _writing = self.known.writing(vec![id]);
-        let answer = self.store.put_mitra(id, display_name, max_sessions, &cause).await;
-        let written = self.asked_store("put_mitra", answer)?;
+        let written = self.store.put_mitra(id, display_name, max_sessions, &cause).await?;
         self.write_through(&written.row, written.row.heartbeat_age, StatusReason::External).await;
         let view = self.view(&written.row, StatusReason::External).await;
         Ok(MitraView { display_name: Some(display_name.to_owned()), ..view })
@@ -75,7 +72,7 @@ impl Presence {
     /// Unknown or deactivated mitra; revoked sign-in; the store cannot be asked.
     pub async fn admit_mitra(&self, holder: Holder) -> Result<StatusChange, PresenceError> {
         let id = MitraId(holder.subject.0);
-        let row = self.asked_store("mitra", self.store.mitra(id).await)?.ok_or(PresenceError::UnknownMitra)?;
+        let row = self.store.mitra(id).await?.ok_or(PresenceError::UnknownMitra)?;
         if !row.active {
             return Err(PresenceError::Deactivated);
         }
@@ -89,7 +86,7 @@ impl Presence {
     /// Revoked sign-in; the store cannot be asked.
     pub async fn admit(&self, holder: Holder) -> Result<(), PresenceError> {
         let Some(session) = holder.session else { return Ok(()) };
-        let known = self.asked_store("auth_session", self.store.auth_session(session).await)?;
+        let known = self.store.auth_session(session).await?;
         match known {
             Some(signed_in)
                 if signed_in.valid && signed_in.subject == holder.subject && signed_in.role == holder.role.as_str() =>
@@ -108,7 +105,7 @@ impl Presence {
         const AT_ONCE: u32 = 10_000;
         let mut removed = 0;
         loop {
-            let of_round = self.asked_store("prune_events", self.store.prune_events(keep, AT_ONCE).await)?;
+            let of_round = self.store.prune_events(keep, AT_ONCE).await?;
             removed += of_round;
             if of_round < u64::from(AT_ONCE) {
                 return Ok(removed);
@@ -121,8 +118,7 @@ impl Presence {
     /// # Errors
     /// The store cannot be asked.
     pub async fn pause_sweep(&self, sweep: &str, rest: Duration) -> Result<(), PresenceError> {
-        let answer = self.store.pause_sweep(sweep, rest).await;
-        self.asked_store("pause_sweep", answer)
+        self.store.pause_sweep(sweep, rest).await
     }
 
     /// The sweeps that rest, each with what is left of its rest.
@@ -130,24 +126,6 @@ impl Presence {
     /// # Errors
     /// The store cannot be asked.
     pub async fn paused_sweeps(&self) -> Result<Vec<(String, Duration)>, PresenceError> {
-        let answer = self.store.paused_sweeps().await;
-        self.asked_store("paused_sweeps", answer)
-    }
-
-    /// Counts an answer of the store.
-    pub fn asked_store<T>(&self, op: &'static str, answer: Result<T, StoreError>) -> Result<T, PresenceError> {
-        let outcome = match &answer {
-            Err(StoreError::Unavailable(_)) => {
-                self.evidence.store_failed(self.hub.now_ms());
-                Outcome::Error
-            }
-            _ => {
-                self.evidence.store_answered();
-                Outcome::Ok
-            }
-        };
-        self.metrics.set_store_up(outcome == Outcome::Ok);
-        self.metrics.store_query(op, outcome);
-        Ok(answer?)
+        self.store.paused_sweeps().await
     }
 }

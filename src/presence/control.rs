@@ -63,12 +63,12 @@ impl Presence {
 
     async fn reply(&self, request: String, sockets: u64) {
         // Whoever hears the mirror waits for this: not for one that was given up.
-        if !self.gate.mirror_takes_writes() {
+        if !self.mode.mirror_takes_writes() {
             return;
         }
         let answer = ControlMessage::Sockets { request, node: self.settings.node_id.clone(), sockets };
         // An asker that hears nothing counts what it knows; nothing to heal here.
-        let _unheard = self.asked_mirror("tell", self.mirror.tell(&answer).await);
+        let _unheard = self.mirror.tell(&answer).await;
     }
 
     /// Closes every socket of a subject on every node. Answers how many, of the nodes that replied in time; without the
@@ -94,7 +94,7 @@ impl Presence {
     /// What each node that replied in time answers to a question; nobody, without the mirror.
     async fn ask_nodes(&self, question: impl FnOnce(String) -> ControlMessage) -> BTreeMap<NodeId, u64> {
         let mut answers = BTreeMap::new();
-        if !self.gate.mirror_takes_writes() {
+        if !self.mode.mirror_takes_writes() {
             return answers;
         }
         let request = Uuid::new_v4().to_string();
@@ -102,7 +102,7 @@ impl Presence {
         let (sender, mut replies) = mpsc::channel(expected.max(64));
         self.asked.lock().insert(request.clone(), sender);
         let _asking = Asking { presence: self, request: &request };
-        let told = self.asked_mirror("tell", self.mirror.tell(&question(request.clone())).await);
+        let told = self.mirror.tell(&question(request.clone())).await;
         if told.is_ok() {
             let deadline = Instant::now() + ANSWERS_WITHIN;
             while answers.len() < expected
@@ -116,7 +116,7 @@ impl Presence {
 
     /// The live nodes as last reported; at least this one.
     pub async fn nodes(&self) -> Vec<NodeRecord> {
-        let own = self.own_record();
+        let own = self.mode.node_record();
         let mut nodes = self.nodes.lock().clone();
         // The others as they last reported; this one as it is.
         match nodes.iter_mut().find(|node| node.node_id == own.node_id) {
@@ -126,23 +126,9 @@ impl Presence {
         nodes
     }
 
-    pub(super) fn own_record(&self) -> NodeRecord {
-        NodeRecord {
-            node_id: self.settings.node_id.clone(),
-            sockets: self.hub.socket_counts(),
-            mode: self.mode(),
-            seen_ms: 0,
-        }
-    }
-
     /// Tells the others of this node and learns of them. Without a mirror this node knows only itself.
     pub async fn report_node(&self) {
-        let own = self.own_record();
-        let nodes = if self.gate.mirror_takes_writes() {
-            self.asked_mirror("report_node", self.mirror.report_node(&own).await).unwrap_or_else(|_| vec![own])
-        } else {
-            vec![own]
-        };
-        *self.nodes.lock() = nodes;
+        let reported = if self.mode.mirror_takes_writes() { self.mirror.report_node().await.ok() } else { None };
+        *self.nodes.lock() = reported.unwrap_or_else(|| vec![self.mode.node_record()]);
     }
 }

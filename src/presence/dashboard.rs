@@ -31,7 +31,7 @@ impl Presence {
         loop {
             select! {
                 _ = beat.tick() => {}
-                () = self.dashboard_wanted.notified() => sleep(GATHER).await,
+                () = self.signals.dashboards_woken() => sleep(GATHER).await,
             }
             let now = self.hub.now_ms();
             let watched = self.hub.has_dashboards();
@@ -50,11 +50,10 @@ impl Presence {
     /// that is away delays no frame.
     pub async fn count_sessions(self: Arc<Self>) {
         loop {
-            let answer = self.store.session_counts().await;
-            if let Ok(counts) = self.asked_store("session_counts", answer) {
+            if let Ok(counts) = self.store.session_counts().await {
                 let news = counts != mem::replace(&mut *self.last_sessions.lock(), counts);
                 if news {
-                    self.dashboard_wanted.notify_one();
+                    self.signals.wake_dashboards();
                 }
             }
             sleep(if self.hub.has_dashboards() { WATCHED } else { UNWATCHED }).await;
@@ -72,7 +71,7 @@ impl Presence {
 
     /// A dashboard has just come and waits for its first frame.
     pub fn want_dashboard(&self) {
-        self.dashboard_wanted.notify_one();
+        self.signals.wake_dashboards();
     }
 
     /// Counts, sockets and nodes now.
@@ -83,7 +82,7 @@ impl Presence {
         let (mut counts, source, as_of) = self.counts().await?;
         if !self.hub.has_dashboards() {
             // Nobody has them counted twice a second.
-            let ask = async { self.asked_store("session_counts", self.store.session_counts().await) };
+            let ask = async { self.store.session_counts().await };
             let asking = self.shared_sessions.get(|| self.hub.now_ms(), ask);
             if !self.evidence.store_is_away()
                 && let Ok(Ok(counted)) = timeout(SESSIONS, asking).await
@@ -122,11 +121,7 @@ impl Presence {
 
     /// With where they come from, and of when they are.
     async fn counts(&self) -> Result<(Counts, Source, DateTime<Utc>), PresenceError> {
-        if self.gate.is_live()
-            && let Ok((counts, pulse)) = self.asked_mirror("counts", self.mirror.counts().await)
-            && pulse.epoch.is_some()
-        {
-            self.absorb(pulse);
+        if let Some(counts) = self.mirror.counts().await {
             return Ok((counts, self.mirror.source(), Utc::now()));
         }
         // Both away: whoever waited would only wait for the next deadline.

@@ -1,6 +1,6 @@
 //! Why a use case was refused; the edges turn these into statuses and close codes.
 
-use crate::{domain::WrongState, protocol::ErrorCode, store::StoreError};
+use crate::{domain::WrongState, mirror::MirrorError, protocol::ErrorCode, store::StoreError};
 
 /// Why a use case was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,5 +72,11 @@ impl From<StoreError> for PresenceError {
                 Self::Unavailable("the store cannot be reached now; try again shortly".to_owned())
             }
         }
+    }
+}
+
+impl From<MirrorError> for PresenceError {
+    fn from(error: MirrorError) -> Self {
+        Self::Unavailable(error.to_string())
     }
 }

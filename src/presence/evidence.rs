@@ -159,7 +159,7 @@ impl Presence {
     pub(super) fn lacks_evidence(&self) -> Option<&'static str> {
         let now = self.hub.now_ms();
         let needed = self.settings.suspect_after.as_millis() as u64;
-        self.evidence.lacking(self.gate.live_for_ms(now), needed, now)
+        self.evidence.lacking(self.mode.live_for().map(|period| period.as_millis() as u64), needed, now)
     }
 }
 

@@ -71,17 +71,13 @@ impl Presence {
     /// # Errors
     /// Unknown mitra; the store cannot be asked.
     pub async fn explain(&self, id: MitraId) -> Result<Explanation, PresenceError> {
-        let profile = self.asked_store("profile", self.store.profile(id).await)?.ok_or(PresenceError::UnknownMitra)?;
+        let profile = self.store.profile(id).await?.ok_or(PresenceError::UnknownMitra)?;
         let row = &profile.row;
-        let live = self.gate.is_live();
-        let entry = if live {
-            let answer = self.asked_mirror("entries", self.mirror.entries(&[id]).await);
-            answer.ok().and_then(|mut entries| entries.of_each.pop().flatten())
-        } else {
-            None
-        };
-        let events = self.asked_store("events", self.store.events(id, EVENTS).await)?;
-        let sessions = self.asked_store("load_of", self.store.load_of(id, SESSIONS).await)?;
+        let asked = self.mirror.trusted_entries(&[id]).await;
+        let mirror_answered = asked.is_some();
+        let entry = asked.and_then(|mut entries| entries.pop().flatten());
+        let events = self.store.events(id, EVENTS).await?;
+        let sessions = self.store.load_of(id, SESSIONS).await?;
         let (age, within, source) = match &entry {
             Some(entry) => (entry.heartbeat_age, self.settings.suspect_after, self.mirror.source()),
             None => (row.heartbeat_age, self.fresh_in_store(), self.store.source()),
@@ -94,7 +90,7 @@ impl Presence {
             let why = self.why_not(row, judged.reachable, age, &sessions).await?;
             format!("Not available: {why}.")
         };
-        let remark = if live {
+        let remark = if mirror_answered {
             remark(row, entry.as_ref())
         } else {
             Some("Judged by the store, because the mirror cannot be asked.")
@@ -167,7 +163,7 @@ impl Presence {
 
     /// Since when and by whom, however much happened after.
     async fn since(&self, id: MitraId, kind: &str) -> Result<String, PresenceError> {
-        let event = self.asked_store("latest_event", self.store.latest_event(id, kind).await)?;
+        let event = self.store.latest_event(id, kind).await?;
         Ok(event.map_or_else(
             || " for longer than events are kept".to_owned(),
             |event| {

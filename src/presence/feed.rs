@@ -99,7 +99,7 @@ impl Presence {
         let mut marks = Marks::default();
         loop {
             // Before listening: what is committed from here on is heard or looked at.
-            match self.asked_store("newest_revision", self.store.newest_revision().await) {
+            match self.store.newest_revision().await {
                 Ok(revision) => break marks.push(self.hub.now_ms(), revision),
                 Err(_) => sleep(RETRY).await,
             }
@@ -159,7 +159,7 @@ impl Presence {
                 look = true;
                 // What was removed meanwhile no look can find.
                 self.want_reseed(Duration::from_millis(rand::rng().random_range(SPREAD_MS)));
-                self.listening.notify_one();
+                self.signals.store_is_heard();
                 rung.sign_ins = true;
             }
             if rung.sign_ins {
@@ -192,7 +192,7 @@ impl Presence {
         ids.sort_unstable();
         ids.dedup();
         for ids in ids.chunks(BATCH) {
-            let rows = self.asked_store("mitras", self.store.mitras(ids).await)?;
+            let rows = self.store.mitras(ids).await?;
             let gone: Vec<MitraId> = ids.iter().filter(|id| rows.iter().all(|row| row.id != **id)).copied().collect();
             self.carry(rows, StatusReason::External).await;
             self.bury(&gone).await;
@@ -204,7 +204,7 @@ impl Presence {
     async fn look_at_changes(&self, marks: &mut Marks, many_from: Option<i64>) -> Result<(), PresenceError> {
         let now = self.hub.now_ms();
         let Some(mut revision) = marks.from(now, many_from) else { return Ok(()) };
-        let given = self.asked_store("last_given_revision", self.store.last_given_revision().await)?;
+        let given = self.store.last_given_revision().await?;
         if given < marks.given {
             tracing::warn!(
                 given,
@@ -212,15 +212,13 @@ impl Presence {
                 "the store gives older revisions than before; comparing everything"
             );
             *marks = Marks::default();
-            marks.push(now, self.asked_store("newest_revision", self.store.newest_revision().await)?);
-            self.verdict(self.gate.distrust());
-            self.keeper_wanted.notify_one();
+            marks.push(now, self.store.newest_revision().await?);
+            self.mode.distrust();
             return Ok(());
         }
         marks.given = given;
         loop {
-            let answer = self.store.changed_since(revision, BATCH as u32).await;
-            let mut rows = self.asked_store("changed_since", answer)?;
+            let mut rows = self.store.changed_since(revision, BATCH as u32).await?;
             let full = rows.len() == BATCH;
             revision = rows.last().map_or(revision, |row| row.fence.revision);
             // What is being written here is left to its writer; the next look goes back far enough to find it again.
@@ -239,7 +237,7 @@ impl Presence {
         for id in gone {
             self.hub.disconnect((*id).into(), &Close::UNKNOWN_MITRA);
         }
-        if gone.is_empty() || !self.gate.mirror_takes_writes() {
+        if gone.is_empty() || !self.mode.mirror_takes_writes() {
             return;
         }
         if let Err(error) = self.forget(gone).await {
@@ -250,8 +248,7 @@ impl Presence {
     /// Sign-ins may have been revoked unheard: those that sockets here stand on are looked at.
     async fn check_sign_ins(&self) -> Result<(), PresenceError> {
         for ids in self.hub.sign_ins().chunks(BATCH) {
-            let answer = self.store.invalid_sign_ins(ids).await;
-            let invalid = self.asked_store("invalid_sign_ins", answer)?;
+            let invalid = self.store.invalid_sign_ins(ids).await?;
             self.hub.revoke(&invalid.into_iter().collect());
         }
         Ok(())

@@ -56,11 +56,10 @@ impl Presence {
                 .map(|seat| Beat {
                     id: seat.id(),
                     online_epoch: seat.online_epoch(),
-                    at_ms: self.mirror_ms(seat.beat_ms()),
+                    at_ms: self.mirror.clock_ms(seat.beat_ms()),
                 })
                 .collect();
-            let report = self.asked_mirror("beat", self.mirror.beat(&beats).await)?;
-            self.absorb(report.pulse);
+            self.mirror.beat(&beats).await?;
         }
         Ok(())
     }
@@ -76,10 +75,10 @@ impl Presence {
                 .map(|beat| Beat {
                     id: beat.seat.id(),
                     online_epoch: beat.seat.online_epoch(),
-                    at_ms: self.mirror_ms(beat.at_ms),
+                    at_ms: self.mirror.clock_ms(beat.at_ms),
                 })
                 .collect();
-            let Ok(report) = self.asked_mirror("beat", self.mirror.beat(&wire).await) else {
+            let Ok(refused) = self.mirror.beat(&wire).await else {
                 // Heard all the same: nobody is judged silent by this node, and the store is told.
                 self.evidence.mirror_missed_heartbeats(self.hub.now_ms());
                 self.remember_unsaved(beats.iter().map(|beat| Arc::clone(&beat.seat)));
@@ -91,8 +90,7 @@ impl Presence {
             self.metrics.heartbeats_flushed(wire.len(), took);
             let of_batch = beats.split_off(beats.len() - wire.len());
             self.remember_unsaved(of_batch.into_iter().map(|beat| beat.seat));
-            self.absorb(report.pulse);
-            self.learn_from(&report.refused).await;
+            self.learn_from(&refused).await;
         }
         delivered
     }
@@ -104,7 +102,7 @@ impl Presence {
     /// While the mirror is not live: at once, then once per heartbeat interval, straight to the store, which also says who is
     /// deactivated. A routine of its own: a store that is away as well must not keep the mirror waiting.
     pub async fn flush_to_store(&self) -> usize {
-        if self.gate.is_live() {
+        if self.mode.is_live() {
             return 0;
         }
         let now = self.hub.now_ms();
@@ -124,7 +122,7 @@ impl Presence {
         self.heartbeats_saved_ms.store(now, Relaxed);
         self.report_lone().await;
         for ids in ids.chunks(BATCH) {
-            if let Ok(rows) = self.asked_store("mitras", self.store.mitras(ids).await) {
+            if let Ok(rows) = self.store.mitras(ids).await {
                 rows.iter().for_each(|row| self.hub.apply_status(&StatusChange::of(row, StatusReason::External)));
             }
         }
@@ -144,8 +142,7 @@ impl Presence {
             let now = self.hub.now_ms();
             let ages: Vec<(MitraId, Duration)> =
                 batch.iter().filter_map(|seat| Some((seat.id(), seat.take_for_store(now)?))).collect();
-            let answer = self.store.record_heartbeats(&ages).await;
-            match self.asked_store("record_heartbeats", answer) {
+            match self.store.record_heartbeats(&ages).await {
                 Ok(moved) => saved += moved,
                 Err(error) => {
                     self.evidence.store_missed_heartbeats(self.hub.now_ms());
@@ -171,7 +168,7 @@ impl Presence {
             return;
         }
         let ids: Vec<MitraId> = disputed.iter().map(|refusal| refusal.id).collect();
-        let Ok(rows) = self.asked_store("mitras", self.store.mitras(&ids).await) else {
+        let Ok(rows) = self.store.mitras(&ids).await else {
             // Deactivation fails closed; everything else waits for the next heartbeat.
             for refusal in disputed.iter().filter(|refusal| refusal.why == Refused::Deactivated) {
                 self.hub.disconnect(refusal.id.into(), &Close::DEACTIVATED);
@@ -232,13 +229,9 @@ impl Presence {
 
     /// What the live mirror knows of a mitra, with a look at `mitras:deactivated`; `None` when the store must be asked.
     async fn view_in_mirror(&self, id: MitraId) -> Option<MitraView> {
-        if !self.gate.is_live() {
-            return None;
-        }
         let ids = [id];
-        let (deactivated, known) = join!(self.mirror.is_deactivated(id), self.known_in_mirror(&ids));
-        let deactivated = self.asked_mirror("is_deactivated", deactivated).ok()?;
-        let entry = known?.pop()??;
+        let (deactivated, known) = join!(self.mirror.is_deactivated(id), self.mirror.trusted_entries(&ids));
+        let (deactivated, entry) = (deactivated?, known?.pop()??);
         let mut view = MitraView::of_entry(&entry, StatusReason::Initial, self.settings.suspect_after);
         view.change.facts.active &= !deactivated;
         Some(view)

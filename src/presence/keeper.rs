@@ -16,9 +16,9 @@ use tokio::{
 
 use super::{Presence, PresenceError};
 use crate::{
-    domain::{ControlMessage, MitraId, Mode, Snapshot, Source, StatusReason},
+    domain::{ControlMessage, MitraId, Mode, Source, StatusReason},
     hub::Published,
-    mirror::{MirrorError, MirrorEvent, Pulse},
+    mirror::{MirrorEvent, Pulse},
 };
 
 /// Cadence at which a live node looks at the mirror: how late a mitra that fell silent leaves the count.
@@ -76,18 +76,16 @@ impl Presence {
     async fn hear(&self, mut events: Receiver<MirrorEvent>) {
         loop {
             match events.recv().await {
-                Ok(MirrorEvent::Snapshot(snapshot)) => self.push(snapshot),
+                Ok(MirrorEvent::Snapshot(snapshot)) => self.mirror.offer(snapshot),
                 Ok(MirrorEvent::Control(message)) => self.heed(message).await,
                 // Every return goes through rebuilding: writes made meanwhile are not in the mirror.
                 Ok(MirrorEvent::Connected) => {
-                    self.verdict(self.gate.distrust());
-                    // Also where it was being rebuilt: that seed counts for nothing now.
-                    self.keeper_wanted.notify_one();
+                    self.mode.distrust();
                 }
-                Ok(MirrorEvent::Disconnected | MirrorEvent::Missed) => self.look_within(Duration::ZERO),
+                Ok(MirrorEvent::Disconnected | MirrorEvent::Missed) => self.signals.poll_within(Duration::ZERO),
                 Err(RecvError::Lagged(missed)) => {
                     self.metrics.watch_skipped(missed);
-                    self.look_within(Duration::ZERO);
+                    self.signals.poll_within(Duration::ZERO);
                 }
                 Err(RecvError::Closed) => return,
             }
@@ -103,20 +101,20 @@ impl Presence {
         let mut counting: Option<Work<'_, bool>> = None;
         let mut catching_up: Option<Work<'_, ()>> = None;
         // Listen, then seed: what is committed meanwhile is heard.
-        let _heard = timeout(LISTEN_FIRST, self.listening.notified()).await;
+        let _heard = timeout(LISTEN_FIRST, self.signals.store_heard()).await;
         let (mut seeding_in, mut next_seed) = (None, 0);
         let (mut looked, mut count_wanted) = (self.hub.now_ms(), false);
         let (mut count_began, mut next_count) = (0, 0);
         loop {
             let now = self.hub.now_ms();
-            let spell = self.gate.rebuilding();
-            if seeding.is_none() || seeding_in != spell {
+            let rebuild_id = self.mode.rebuild_id();
+            if seeding.is_none() || seeding_in != rebuild_id {
                 // A seed takes from the store who was heard: not before it knows.
                 let may_seed = now >= next_seed && self.store_may_seed();
-                seeding_in = spell.filter(|_| may_seed);
-                seeding = seeding_in.map(|spell| Box::pin(self.seed(spell)) as _);
+                seeding_in = rebuild_id.filter(|_| may_seed);
+                seeding = seeding_in.map(|rebuild_id| Box::pin(self.seed(rebuild_id)) as _);
             }
-            let mut reseed_in = self.reseed_due_in().filter(|_| comparing.is_none() && self.gate.is_live());
+            let mut reseed_in = self.reseed_due_in().filter(|_| comparing.is_none() && self.mode.is_live());
             if reseed_in == Some(Duration::ZERO) {
                 reseed_in = None;
                 comparing = Some(Box::pin(async { self.reseed().await.map(|_| ()) }));
@@ -135,7 +133,7 @@ impl Presence {
                 compared = done(&mut comparing) => if let Err(error) = compared {
                     tracing::debug!(%error, "the comparison is left to the next reseed");
                 },
-                () = self.keeper_wanted.notified() => {}
+                () = self.signals.supervisor_woken() => {}
                 () = sleep(reseed_in.unwrap_or(Duration::MAX)), if reseed_in.is_some() => {}
                 () = sleep(wait), if looking.is_none() => looking = Some(Box::pin(self.look())),
                 wanted = done(&mut looking) => {
@@ -159,7 +157,7 @@ impl Presence {
     async fn probe_now_and_then(&self) {
         loop {
             sleep(self.settings.probe_interval).await;
-            if self.gate.is_live() {
+            if self.mode.is_live() {
                 self.probe(self.hub.now_ms()).await;
             }
         }
@@ -169,7 +167,8 @@ impl Presence {
     /// probes that do not come back are the notice.
     async fn probe(&self, now: u64) {
         let interval = self.settings.probe_interval.as_millis() as u64;
-        let heard = self.probe_heard_ms.load(Relaxed).max(now - self.gate.live_for_ms(now).unwrap_or(0));
+        let live_for = self.mode.live_for().unwrap_or_default().as_millis() as u64;
+        let heard = self.probe_heard_ms.load(Relaxed).max(now.saturating_sub(live_for));
         let silent_for = now.saturating_sub(heard);
         if silent_for > MISSED_PROBES * interval {
             tracing::warn!(silent_for_ms = silent_for, "pub/sub is silent; subscribing anew");
@@ -178,44 +177,31 @@ impl Presence {
             self.mirror.resubscribe().await;
         }
         let probe = ControlMessage::Probe { node: self.settings.node_id.clone(), nonce: now };
-        let _counted = self.asked_mirror("tell", self.mirror.tell(&probe).await);
+        let _counted = self.mirror.tell(&probe).await;
     }
 
     /// `since_ms`: how long ago the last look was.
     fn until_next_look(&self, since_ms: u64) -> Duration {
         let left = |pace: Duration| pace.saturating_sub(Duration::from_millis(since_ms));
+        let due = self.signals.poll_due_in();
         match self.mode() {
-            Mode::Live | Mode::Rebuilding if self.gate.is_doubtful() => left(DOUBT),
-            Mode::Live => {
-                let due = self.tick_due_ms.load(Relaxed).saturating_sub(self.hub.now_ms());
-                left(TICK).min(Duration::from_millis(due))
-            }
+            Mode::Live | Mode::Rebuilding if self.mode.is_doubtful() => left(DOUBT),
+            Mode::Live => left(TICK).min(due),
             Mode::Rebuilding => left(TICK),
-            Mode::Fallback | Mode::Stale => {
-                let due = self.tick_due_ms.load(Relaxed).saturating_sub(self.hub.now_ms());
-                left(STORE_TICK.min(self.settings.breaker_retry)).min(Duration::from_millis(due))
-            }
+            Mode::Fallback | Mode::Stale => left(STORE_TICK.min(self.settings.breaker_retry)).min(due),
         }
     }
 
     /// One look at the mirror.
     async fn look(&self) -> Wants {
-        self.tick_due_ms.store(u64::MAX, Relaxed);
-        let ticked = self.asked_mirror("tick", self.mirror.tick().await);
+        self.signals.poll_begins();
+        let ticked = self.mirror.tick().await;
         match (self.mode(), ticked) {
-            (Mode::Live, Ok(pulse)) => {
-                self.absorb(pulse);
-                Wants::ToCatchUp
-            }
+            (Mode::Live, Ok(_)) => Wants::ToCatchUp,
             (Mode::Live, Err(_)) => Wants::Nothing,
-            (Mode::Rebuilding, answer) => {
-                if let Ok(pulse) = answer {
-                    self.absorb(pulse);
-                }
-                Wants::Count
-            }
+            (Mode::Rebuilding, _) => Wants::Count,
             (Mode::Fallback | Mode::Stale, Ok(_)) if self.mirror_writes().await => {
-                self.verdict(self.gate.distrust());
+                self.mode.distrust();
                 Wants::Nothing
             }
             (Mode::Fallback | Mode::Stale, _) => Wants::Count,
@@ -224,8 +210,7 @@ impl Presence {
 
     /// Whether a mirror that answers questions also writes what it is told.
     async fn mirror_writes(&self) -> bool {
-        !self.gate.refuses_writes()
-            || self.asked_mirror("report_node", self.mirror.report_node(&self.own_record()).await).is_ok()
+        !self.mode.refuses_writes() || self.mirror.report_node().await.is_ok()
     }
 
     /// Counts in the store and pushes what it says; when the store is away too, or came back and was not yet told who was
@@ -233,22 +218,22 @@ impl Presence {
     async fn look_at_store(&self) -> bool {
         let counted = self.count_in_store().await;
         // One that is only slow to count is told of heartbeats all the same.
-        let answers = counted.is_ok() || self.store.ping().await.is_ok();
+        let answers = counted.is_ok() || self.store.answers().await;
         self.evidence.store_answers(answers, self.hub.now_ms());
         let has_counted = counted.is_ok();
         match counted {
             Ok(counts) if self.store_is_settled() => {
-                self.verdict(self.gate.store_answered());
+                self.mode.store_answered();
                 let now = chrono::Utc::now();
-                if self.gate.publish_own(&self.hub, counts.available, self.store.source(), now) == Published::Pushed {
+                if self.mode.publish_own(counts.available, self.store.source(), now) == Published::Pushed {
                     self.metrics.snapshot_published();
                 }
             }
             _ => {
-                self.verdict(self.gate.store_failed());
+                self.mode.store_failed();
                 if let Some(last) = self.hub.availability() {
                     let last = last.snapshot();
-                    self.gate.publish_own(&self.hub, last.available, Source::Local, last.as_of);
+                    self.mode.publish_own(last.available, Source::Local, last.as_of);
                 }
             }
         }
@@ -256,39 +241,36 @@ impl Presence {
     }
 
     /// Seeds the mirror, declares its epoch, asserts this node's sockets and trusts it.
-    async fn seed(&self, spell: u64) -> Result<(), PresenceError> {
+    async fn seed(&self, rebuild_id: u64) -> Result<(), PresenceError> {
         let report = self.reseed().await?;
         // Before anybody believes its count: the store may have heard of the sockets here long ago.
-        self.assert_seats().await.map_err(|error| PresenceError::Unavailable(error.to_string()))?;
-        let opened = self.asked_mirror("open_epoch", self.mirror.open_epoch(report.rows).await);
-        opened.map_err(|error| PresenceError::Unavailable(error.to_string()))?;
+        self.assert_seats().await?;
+        self.mirror.open_epoch(report.rows).await?;
         // What could not be applied meanwhile, after its page was read.
         self.apply_unapplied().await;
         let pulse = self.settled_pulse().await?;
-        let Some(counted) = pulse.snapshot.clone() else {
+        let Some(counted) = pulse.snapshot else {
             return Err(PresenceError::Unavailable("the mirror was emptied while it was seeded".to_owned()));
         };
         self.reassert();
         tracing::info!(rows = report.rows, changed = report.changed, ms = report.duration_ms, "the mirror is seeded");
-        if self.gate.last_epoch().is_some_and(|last| last != counted.epoch) {
+        if self.mode.last_epoch().is_some_and(|last| last != counted.epoch) {
             self.metrics.mirror_epoch_changed();
         }
-        self.verdict(self.gate.trust(&self.hub, spell, counted, self.hub.now_ms()));
-        self.absorb(pulse);
+        self.mode.trust(rebuild_id, counted);
         Ok(())
     }
 
     /// A pulse whose snapshot counts everything that was written before the call. What was last published may be a count
     /// from the middle of a seed, and one that changed since waits for its window.
     async fn settled_pulse(&self) -> Result<Pulse, PresenceError> {
-        let unavailable = |error: MirrorError| PresenceError::Unavailable(error.to_string());
-        let pulse = self.asked_mirror("tick", self.mirror.tick().await).map_err(unavailable)?;
+        let pulse = self.mirror.tick().await?;
         match pulse.due_in {
             // A millisecond more than it says: the mirror's clock is cut off to whole ones.
             Some(wait) => sleep(wait + Duration::from_millis(1)).await,
             None => return Ok(pulse),
         }
-        self.asked_mirror("tick", self.mirror.tick().await).map_err(unavailable)
+        Ok(self.mirror.tick().await?)
     }
 
     /// Every mitra with a socket here beats again in the next flush, at the time it was last heard: what is refused then
@@ -310,25 +292,10 @@ impl Presence {
         if ids.is_empty() {
             return;
         }
-        let Ok(rows) = self.asked_store("mitras", self.store.mitras(&ids).await) else {
+        let Ok(rows) = self.store.mitras(&ids).await else {
             return ids.iter().for_each(|id| self.remember_unapplied(*id));
         };
         self.carry(rows, StatusReason::External).await;
-    }
-
-    /// Offers a snapshot of the mirror to the watchers; one of another epoch means a fresh look.
-    pub(super) fn push(&self, snapshot: Snapshot) {
-        let as_of_ms = u64::try_from(snapshot.as_of.timestamp_millis()).unwrap_or_default();
-        if self.gate.is_live() && self.gate.last_epoch().is_some_and(|epoch| epoch != snapshot.epoch) {
-            self.look_within(Duration::ZERO);
-        }
-        if self.gate.publish(&self.hub, snapshot) == Published::Pushed {
-            self.metrics.snapshot_published();
-            // Both of the mirror's clock.
-            let late_ms = self.mirror_ms(self.hub.now_ms()).saturating_sub(as_of_ms);
-            self.metrics.snapshot_delivered(Duration::from_millis(late_ms));
-            self.dashboard_wanted.notify_one();
-        }
     }
 
     /// Completes when this node may be given traffic: its mirror is seeded, or known to be away while the store answers.

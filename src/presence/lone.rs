@@ -20,8 +20,7 @@ const LEAST: Duration = Duration::from_millis(100);
 impl Presence {
     /// Says in the store that this node is without the mirror, while it writes its heartbeats there.
     pub(super) async fn report_lone(&self) {
-        let answer = self.store.report_lone(&self.settings.node_id).await;
-        if let Err(error) = self.asked_store("report_lone", answer) {
+        if let Err(error) = self.store.report_lone(&self.settings.node_id).await {
             tracing::debug!(%error, "the others cannot be told that this node is without the mirror");
         }
     }
@@ -35,7 +34,7 @@ impl Presence {
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             beat.tick().await;
-            if self.gate.is_live()
+            if self.mode.is_live()
                 && let Err(error) = self.import_heartbeats(cadence).await
             {
                 tracing::debug!(%error, "heartbeats of other nodes could not be imported");
@@ -46,8 +45,7 @@ impl Presence {
     /// Returns how many were carried over; 0 when every node has the mirror.
     pub(super) async fn import_heartbeats(&self, cadence: Duration) -> Result<u64, PresenceError> {
         let interval = self.settings.heartbeat_interval;
-        let answer = self.store.has_lone_nodes(&self.settings.node_id, interval * WORDS).await;
-        if !self.asked_store("has_lone_nodes", answer)? {
+        if !self.store.has_lone_nodes(&self.settings.node_id, interval * WORDS).await? {
             return Ok(0);
         }
         // Written since the last import means heard an interval earlier at most. A second one for what takes its time: to carry
@@ -55,18 +53,15 @@ impl Presence {
         let heard_within = cadence + interval * 2;
         let (mut carried, mut after) = (0, None);
         loop {
-            let answer = self.store.heard_within(heard_within, after, BATCH as u32).await;
-            let heard = self.asked_store("heard_within", answer)?;
+            let heard = self.store.heard_within(heard_within, after, BATCH as u32).await?;
             let Some(last) = heard.last() else { return Ok(carried) };
             after = Some(last.id);
-            let now = self.mirror_ms(self.hub.now_ms());
+            let now = self.mirror.clock_ms(self.hub.now_ms());
             // As old as they are.
             let at_ms = |age: Duration| now.saturating_sub(age.as_millis() as u64);
             let beat = |heard: &Heard| Beat { id: heard.id, online_epoch: heard.online_epoch, at_ms: at_ms(heard.age) };
             let beats: Vec<Beat> = heard.iter().map(beat).collect();
-            let answer = self.asked_mirror("beat", self.mirror.beat(&beats).await);
-            let report = answer.map_err(|error| PresenceError::Unavailable(error.to_string()))?;
-            self.absorb(report.pulse);
+            self.mirror.beat(&beats).await?;
             carried += beats.len() as u64;
             if heard.len() < BATCH {
                 return Ok(carried);

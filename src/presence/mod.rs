@@ -17,12 +17,16 @@ mod heartbeats;
 mod keeper;
 mod known;
 mod lone;
+mod mirror_client;
 mod mode;
+mod mode_control;
 mod outage;
 mod reads;
 mod seed;
 mod sharing;
+mod signals;
 mod silence;
+mod store_client;
 mod views;
 mod write_through;
 
@@ -30,21 +34,23 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 pub use error::PresenceError;
 pub use explain::Explanation;
 pub use seed::ReseedReport;
 pub use silence::{Restraint, Swept};
+pub use store_client::StoreClient;
 pub use views::{Answer, Check, ListFilter, ListPage, MitraState, MitraView, Overview, Readiness, UnknownState};
 
+use self::{mirror_client::MirrorClient, mode_control::ModeControl};
 use crate::{
     domain::{AvailablePage, Counts, MitraId, Mode, NodeId, NodeRecord},
     hub::{Hub, Seat},
@@ -77,18 +83,13 @@ pub struct PresenceSettings {
 /// The use cases. Shared as `Arc<Presence>`.
 pub struct Presence {
     settings: PresenceSettings,
-    store: Arc<dyn Store>,
-    mirror: Arc<dyn Mirror>,
+    store: StoreClient,
+    mirror: MirrorClient,
     hub: Arc<Hub>,
     metrics: Metrics,
-    gate: mode::Gate,
-    evidence: evidence::Evidence,
-    outage: outage::Outage,
-    /// Mirror clock minus hub clock, ms; only meaningful after the first pulse.
-    mirror_ahead_ms: AtomicI64,
-    /// When a count waits for its window to pass, the hub time at which to look; `u64::MAX` when none does.
-    tick_due_ms: AtomicU64,
-    keeper_wanted: Notify,
+    mode: Arc<ModeControl>,
+    evidence: Arc<evidence::Evidence>,
+    signals: Arc<signals::Signals>,
     /// Mitras whose committed change did not reach the mirror. Bounded; beyond the bound a full reseed is due.
     unapplied: Mutex<HashSet<MitraId>>,
     /// What the change feed need not carry on again.
@@ -97,8 +98,6 @@ pub struct Presence {
     unsaved: Mutex<Vec<Arc<Seat>>>,
     /// A comparison of everything that something asked for.
     reseed_wish: Mutex<seed::ReseedWish>,
-    /// The store's bell is heard.
-    listening: Notify,
     /// One reseed at a time.
     reseeding: tokio::sync::Mutex<()>,
     /// Questions to all nodes that wait for answers, by request.
@@ -111,7 +110,6 @@ pub struct Presence {
     /// What the last overview counted, for when nobody can be asked.
     last_counts: Mutex<Option<(Counts, DateTime<Utc>)>>,
     last_sessions: Mutex<SessionCounts>,
-    dashboard_wanted: Notify,
     heartbeats_saved_ms: AtomicU64,
     /// When a mirror that is being rebuilt was last told of the sockets here.
     asserted_ms: AtomicU64,
@@ -130,26 +128,33 @@ impl Presence {
         hub: Arc<Hub>,
         metrics: Metrics,
     ) -> Self {
-        let started_ms = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or_default();
-        let gate = mode::Gate::new(settings.node_id.clone(), settings.breaker_failures, started_ms);
-        metrics.set_mode(gate.mode());
+        let evidence = Arc::<evidence::Evidence>::default();
+        let signals = Arc::new(signals::Signals::new(Arc::clone(&hub)));
+        let mode = Arc::new(ModeControl::new(
+            settings.node_id.clone(),
+            settings.breaker_failures,
+            mirror.source(),
+            Arc::clone(&hub),
+            metrics.clone(),
+            Arc::clone(&evidence),
+            Arc::clone(&signals),
+        ));
+        let store = StoreClient::new(store, Arc::clone(&evidence), Arc::clone(&hub), metrics.clone());
+        let mirror =
+            MirrorClient::new(mirror, Arc::clone(&mode), Arc::clone(&hub), metrics.clone(), Arc::clone(&signals));
         Self {
             settings,
             store,
             mirror,
             hub,
             metrics,
-            gate,
-            evidence: evidence::Evidence::default(),
-            outage: outage::Outage::default(),
-            mirror_ahead_ms: AtomicI64::new(0),
-            tick_due_ms: AtomicU64::new(u64::MAX),
-            keeper_wanted: Notify::new(),
+            mode,
+            evidence,
+            signals,
             unapplied: Mutex::default(),
             known: known::Known::default(),
             unsaved: Mutex::default(),
             reseed_wish: Mutex::default(),
-            listening: Notify::new(),
             reseeding: tokio::sync::Mutex::new(()),
             asked: Mutex::default(),
             nodes: Mutex::default(),
@@ -159,7 +164,6 @@ impl Presence {
             shared_rows: sharing::Rows::default(),
             last_counts: Mutex::default(),
             last_sessions: Mutex::default(),
-            dashboard_wanted: Notify::new(),
             heartbeats_saved_ms: AtomicU64::new(0),
             asserted_ms: AtomicU64::new(0),
             probe_heard_ms: AtomicU64::new(0),
@@ -170,7 +174,7 @@ impl Presence {
 
     /// How this node answers at present.
     pub fn mode(&self) -> Mode {
-        self.gate.mode()
+        self.mode.mode()
     }
 
     /// This node is about to leave: not ready any more, though still serving.
@@ -183,14 +187,13 @@ impl Presence {
         &self.hub
     }
 
+    /// The store, for the use cases that stand beside these.
+    pub fn store(&self) -> &StoreClient {
+        &self.store
+    }
+
     /// How fresh a heartbeat must be in the store, where it arrives late by up to one cadence.
     fn fresh_in_store(&self) -> Duration {
         self.settings.suspect_after + self.settings.heartbeat_mirror_interval
-    }
-
-    /// The hub's time on the mirror's clock. Never later than the mirror's own now: the offset was taken when a reply
-    /// arrived, and the mirror had read its clock before.
-    fn mirror_ms(&self, hub_ms: u64) -> u64 {
-        hub_ms.saturating_add_signed(self.mirror_ahead_ms.load(Relaxed))
     }
 }

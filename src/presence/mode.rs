@@ -21,7 +21,7 @@ use crate::{
 const SAME_STALL_MS: u64 = 250;
 
 /// Decides the mode and guards what is published.
-pub(super) struct Gate {
+pub(super) struct ModeMachine {
     node_id: NodeId,
     breaker_failures: u32,
     /// Of everything that the mirror is asked; ended by any answer.
@@ -66,8 +66,8 @@ struct State {
     mode: Mode,
     /// The mirror's epoch in force, from its epoch key.
     epoch: Option<Arc<str>>,
-    /// Counts the spells of rebuilding; a return of the mirror within one begins another.
-    spell: u64,
+    /// Counts rebuild attempts; a return of the mirror within one begins another.
+    rebuild_id: u64,
     /// Counts this node's own epochs.
     own: u64,
     own_version: u64,
@@ -85,14 +85,14 @@ impl State {
 
 /// What a pulse or a failure calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ModeChange {
     /// Nothing changed.
-    Steady,
-    /// The mode just changed; the keeper must act.
-    Changed(Mode),
+    None,
+    /// The mode just changed; the supervisor must act.
+    To(Mode),
 }
 
-impl Gate {
+impl ModeMachine {
     /// `first_own` numbers the first epoch of the node's own; one that rises from start to start keeps apart the epochs of
     /// a node that is always called the same.
     pub(super) fn new(node_id: NodeId, breaker_failures: u32, first_own: u64) -> Self {
@@ -104,7 +104,7 @@ impl Gate {
             state: Mutex::new(State {
                 mode: Mode::Rebuilding,
                 epoch: None,
-                spell: 0,
+                rebuild_id: 0,
                 own: first_own,
                 own_version: 0,
                 own_said: None,
@@ -136,7 +136,7 @@ impl Gate {
     }
 
     /// The mirror did not answer, or did not write. After enough in a row nobody waits for it any more.
-    pub(super) fn mirror_failed(&self, is_write: bool, now_ms: u64) -> Verdict {
+    pub(super) fn mirror_failed(&self, is_write: bool, now_ms: u64) -> ModeChange {
         let mut state = self.state.lock();
         let unanswered = self.failures.one_more(now_ms);
         let unwritten = if is_write { self.unwritten.one_more(now_ms) } else { 0 };
@@ -144,7 +144,7 @@ impl Gate {
             Mode::Live | Mode::Rebuilding if unanswered.max(unwritten) >= self.breaker_failures => {
                 self.enter(&mut state, Mode::Fallback)
             }
-            _ => Verdict::Steady,
+            _ => ModeChange::None,
         }
     }
 
@@ -159,32 +159,32 @@ impl Gate {
     }
 
     /// The mirror answered and this is the epoch it stands in.
-    pub(super) fn mirror_answered(&self, epoch: Option<&Arc<str>>) -> Verdict {
+    pub(super) fn mirror_answered(&self, epoch: Option<&Arc<str>>) -> ModeChange {
         self.failures.end();
         let mut state = self.state.lock();
         match state.mode {
             Mode::Live if state.epoch.as_ref() != epoch => self.enter(&mut state, Mode::Rebuilding),
-            _ => Verdict::Steady,
+            _ => ModeChange::None,
         }
     }
 
     /// The mirror came back, or may have missed writes: it is not believed until it was seeded again, by a seed that begins
     /// after this.
-    pub(super) fn distrust(&self) -> Verdict {
+    pub(super) fn distrust(&self) -> ModeChange {
         self.failures.end();
         let mut state = self.state.lock();
         if state.mode == Mode::Rebuilding {
-            state.spell += 1;
-            return Verdict::Steady;
+            state.rebuild_id += 1;
+            return ModeChange::None;
         }
         self.enter(&mut state, Mode::Rebuilding)
     }
 
-    /// Numbers the present spell of rebuilding; `None` in any other mode. A seed that began in an earlier spell may have
-    /// missed writes and counts for nothing.
-    pub(super) fn rebuilding(&self) -> Option<u64> {
+    /// Numbers the present rebuild attempt; `None` in any other mode. A seed of an earlier attempt may have missed writes
+    /// and counts for nothing.
+    pub(super) fn rebuild_id(&self) -> Option<u64> {
         let state = self.state.lock();
-        (state.mode == Mode::Rebuilding).then_some(state.spell)
+        (state.mode == Mode::Rebuilding).then_some(state.rebuild_id)
     }
 
     /// The mirror failed and was not given up yet.
@@ -197,42 +197,42 @@ impl Gate {
         self.state.lock().epoch.clone()
     }
 
-    /// The seed that began in this spell of rebuilding is complete, and this is what the mirror counts: published at once, so
+    /// The seed that began in this rebuild attempt is complete, and this is what the mirror counts: published at once, so
     /// that no older count on its way is the first.
-    pub(super) fn trust(&self, hub: &Hub, spell: u64, counted: Snapshot, now_ms: u64) -> Verdict {
+    pub(super) fn trust(&self, hub: &Hub, rebuild_id: u64, counted: Snapshot, now_ms: u64) -> ModeChange {
         let mut state = self.state.lock();
-        if state.mode != Mode::Rebuilding || state.spell != spell {
-            return Verdict::Steady;
+        if state.mode != Mode::Rebuilding || state.rebuild_id != rebuild_id {
+            return ModeChange::None;
         }
         state.epoch = Some(Arc::clone(&counted.epoch));
         self.live_since_ms.store(now_ms, Ordering::Relaxed);
-        let verdict = self.enter(&mut state, Mode::Live);
+        let change = self.enter(&mut state, Mode::Live);
         hub.publish(AvailabilityNews::new(counted));
-        verdict
+        change
     }
 
     /// Neither store could be asked.
-    pub(super) fn store_failed(&self) -> Verdict {
+    pub(super) fn store_failed(&self) -> ModeChange {
         let mut state = self.state.lock();
-        if state.mode == Mode::Fallback { self.enter(&mut state, Mode::Stale) } else { Verdict::Steady }
+        if state.mode == Mode::Fallback { self.enter(&mut state, Mode::Stale) } else { ModeChange::None }
     }
 
     /// The store answered again while the mirror is away.
-    pub(super) fn store_answered(&self) -> Verdict {
+    pub(super) fn store_answered(&self) -> ModeChange {
         let mut state = self.state.lock();
-        if state.mode == Mode::Stale { self.enter(&mut state, Mode::Fallback) } else { Verdict::Steady }
+        if state.mode == Mode::Stale { self.enter(&mut state, Mode::Fallback) } else { ModeChange::None }
     }
 
-    fn enter(&self, state: &mut State, mode: Mode) -> Verdict {
+    fn enter(&self, state: &mut State, mode: Mode) -> ModeChange {
         if mode == Mode::Rebuilding {
-            state.spell += 1;
+            state.rebuild_id += 1;
         }
         if mode != Mode::Live {
             self.live_since_ms.store(0, Ordering::Relaxed);
             state.begin_own_epoch();
         }
         state.mode = mode;
-        Verdict::Changed(mode)
+        ModeChange::To(mode)
     }
 
     /// Publishes a snapshot that the mirror numbered, if it is the mirror's turn and epoch.
@@ -274,9 +274,9 @@ mod tests {
     use super::*;
     use crate::hub::HubLimits;
 
-    fn parts() -> (Gate, Hub) {
+    fn parts() -> (ModeMachine, Hub) {
         let limits = HubLimits { sockets_per_mitra: 1, sockets_per_customer: 1, sockets_per_operator: 1, sockets: 1 };
-        (Gate::new(NodeId::new("n"), 2, 0), Hub::new(limits))
+        (ModeMachine::new(NodeId::new("n"), 2, 0), Hub::new(limits))
     }
 
     fn snapshot(epoch: &str, version: u64) -> Snapshot {
@@ -292,82 +292,82 @@ mod tests {
 
     #[test]
     fn a_frame_of_the_mirror_passes_only_while_live_and_in_its_epoch() {
-        let (gate, hub) = parts();
-        assert_eq!(gate.publish(&hub, snapshot("a", 1)), Published::Ignored);
-        gate.trust(&hub, 0, snapshot("a", 0), 1);
-        assert_eq!(gate.publish(&hub, snapshot("b", 9)), Published::Ignored);
-        assert_eq!(gate.publish(&hub, snapshot("a", 1)), Published::Pushed);
-        gate.mirror_failed(false, 1_000);
-        assert_eq!(gate.mirror_failed(false, 2_000), Verdict::Changed(Mode::Fallback));
-        assert_eq!(gate.publish(&hub, snapshot("a", 2)), Published::Ignored);
+        let (machine, hub) = parts();
+        assert_eq!(machine.publish(&hub, snapshot("a", 1)), Published::Ignored);
+        machine.trust(&hub, 0, snapshot("a", 0), 1);
+        assert_eq!(machine.publish(&hub, snapshot("b", 9)), Published::Ignored);
+        assert_eq!(machine.publish(&hub, snapshot("a", 1)), Published::Pushed);
+        machine.mirror_failed(false, 1_000);
+        assert_eq!(machine.mirror_failed(false, 2_000), ModeChange::To(Mode::Fallback));
+        assert_eq!(machine.publish(&hub, snapshot("a", 2)), Published::Ignored);
     }
 
     #[test]
     fn each_change_of_mode_begins_an_epoch_of_the_nodes_own() {
-        let (gate, hub) = parts();
+        let (machine, hub) = parts();
         let epoch = |hub: &Hub| hub.availability().unwrap().snapshot().epoch.to_string();
-        gate.trust(&hub, 0, snapshot("a", 0), 1);
-        assert_eq!(gate.publish_own(&hub, 1, Source::Postgres, DateTime::UNIX_EPOCH), Published::Ignored);
-        gate.mirror_failed(false, 1_000);
-        gate.mirror_failed(false, 2_000);
-        gate.publish_own(&hub, 1, Source::Postgres, DateTime::UNIX_EPOCH);
+        machine.trust(&hub, 0, snapshot("a", 0), 1);
+        assert_eq!(machine.publish_own(&hub, 1, Source::Postgres, DateTime::UNIX_EPOCH), Published::Ignored);
+        machine.mirror_failed(false, 1_000);
+        machine.mirror_failed(false, 2_000);
+        machine.publish_own(&hub, 1, Source::Postgres, DateTime::UNIX_EPOCH);
         assert_eq!(epoch(&hub), "n.1");
-        gate.store_failed();
-        gate.publish_own(&hub, 1, Source::Local, DateTime::UNIX_EPOCH);
+        machine.store_failed();
+        machine.publish_own(&hub, 1, Source::Local, DateTime::UNIX_EPOCH);
         assert_eq!(epoch(&hub), "n.2");
         assert!(hub.availability().unwrap().snapshot().stale);
-        gate.store_answered();
-        gate.publish_own(&hub, 1, Source::Postgres, DateTime::UNIX_EPOCH);
+        machine.store_answered();
+        machine.publish_own(&hub, 1, Source::Postgres, DateTime::UNIX_EPOCH);
         assert_eq!(epoch(&hub), "n.3");
     }
 
     #[test]
     fn one_slow_answer_does_not_open_the_breaker() {
-        let (gate, hub) = parts();
+        let (machine, hub) = parts();
         let epoch: Arc<str> = Arc::from("a");
-        gate.trust(&hub, 0, snapshot("a", 0), 1);
-        assert_eq!(gate.mirror_failed(false, 1_000), Verdict::Steady);
-        gate.mirror_answered(Some(&epoch));
-        assert_eq!(gate.mirror_failed(false, 2_000), Verdict::Steady);
-        assert!(gate.is_live());
+        machine.trust(&hub, 0, snapshot("a", 0), 1);
+        assert_eq!(machine.mirror_failed(false, 1_000), ModeChange::None);
+        machine.mirror_answered(Some(&epoch));
+        assert_eq!(machine.mirror_failed(false, 2_000), ModeChange::None);
+        assert!(machine.is_live());
     }
 
     #[test]
     fn many_calls_in_one_stall_are_one_failure() {
-        let (gate, hub) = parts();
-        gate.trust(&hub, 0, snapshot("a", 0), 1);
+        let (machine, hub) = parts();
+        machine.trust(&hub, 0, snapshot("a", 0), 1);
         for at_ms in [1_000, 1_010, 1_249] {
-            assert_eq!(gate.mirror_failed(false, at_ms), Verdict::Steady);
+            assert_eq!(machine.mirror_failed(false, at_ms), ModeChange::None);
         }
-        assert_eq!(gate.mirror_failed(false, 1_250), Verdict::Changed(Mode::Fallback));
+        assert_eq!(machine.mirror_failed(false, 1_250), ModeChange::To(Mode::Fallback));
     }
 
     #[test]
     fn a_mirror_that_answers_and_does_not_write_is_given_up() {
-        let (gate, hub) = parts();
+        let (machine, hub) = parts();
         let epoch: Arc<str> = Arc::from("a");
-        gate.trust(&hub, 0, snapshot("a", 0), 1);
-        assert_eq!(gate.mirror_failed(true, 1_000), Verdict::Steady);
-        gate.mirror_answered(Some(&epoch));
-        assert!(gate.refuses_writes());
-        assert_eq!(gate.mirror_failed(true, 2_000), Verdict::Changed(Mode::Fallback));
-        gate.mirror_wrote();
-        assert!(!gate.refuses_writes());
+        machine.trust(&hub, 0, snapshot("a", 0), 1);
+        assert_eq!(machine.mirror_failed(true, 1_000), ModeChange::None);
+        machine.mirror_answered(Some(&epoch));
+        assert!(machine.refuses_writes());
+        assert_eq!(machine.mirror_failed(true, 2_000), ModeChange::To(Mode::Fallback));
+        machine.mirror_wrote();
+        assert!(!machine.refuses_writes());
     }
 
     #[test]
     fn a_changed_or_missing_epoch_means_rebuilding_and_live_time_starts_anew() {
-        let (gate, hub) = parts();
-        gate.trust(&hub, 0, snapshot("a", 0), 5);
-        assert_eq!(gate.live_for_ms(25), Some(20));
-        assert_eq!(gate.mirror_answered(None), Verdict::Changed(Mode::Rebuilding));
-        assert_eq!(gate.live_for_ms(25), None);
+        let (machine, hub) = parts();
+        machine.trust(&hub, 0, snapshot("a", 0), 5);
+        assert_eq!(machine.live_for_ms(25), Some(20));
+        assert_eq!(machine.mirror_answered(None), ModeChange::To(Mode::Rebuilding));
+        assert_eq!(machine.live_for_ms(25), None);
         assert_eq!(
-            gate.trust(&hub, 0, snapshot("b", 0), 30),
-            Verdict::Steady,
-            "a seed of an earlier spell counts for nothing"
+            machine.trust(&hub, 0, snapshot("b", 0), 30),
+            ModeChange::None,
+            "a seed of an earlier attempt counts for nothing"
         );
-        gate.trust(&hub, 1, snapshot("b", 0), 30);
-        assert_eq!(gate.mirror_answered(Some(&Arc::from("c"))), Verdict::Changed(Mode::Rebuilding));
+        machine.trust(&hub, 1, snapshot("b", 0), 30);
+        assert_eq!(machine.mirror_answered(Some(&Arc::from("c"))), ModeChange::To(Mode::Rebuilding));
     }
 }

@@ -13,7 +13,7 @@ use super::{Answer, Check, ListFilter, ListPage, MitraView, Presence, PresenceEr
 use crate::{
     domain::{AvailablePage, MitraId, MitraRow, Mode, Source, StatusReason},
     hub::AvailabilityNews,
-    mirror::{Entries, Entry, HistoryPoint},
+    mirror::HistoryPoint,
     store::{DurableState, MitraQuery},
 };
 
@@ -27,12 +27,12 @@ impl Presence {
             self.metrics.read("availability", news.snapshot().source);
             return Ok(news);
         }
-        if let Ok(Some(cached)) = self.asked_mirror("cached_snapshot", self.mirror.cached_snapshot().await) {
+        if let Some(cached) = self.mirror.cached_snapshot().await {
             self.metrics.read("availability", self.mirror.source());
             return Ok(Arc::new(AvailabilityNews::new(cached)));
         }
         let counts = self.counts_in_store().await?;
-        self.gate.publish_own(&self.hub, counts.available, self.store.source(), Utc::now());
+        self.mode.publish_own(counts.available, self.store.source(), Utc::now());
         self.hub.availability().ok_or_else(|| PresenceError::Unavailable("no snapshot yet; try again shortly".into()))
     }
 
@@ -41,11 +41,7 @@ impl Presence {
     /// # Errors
     /// Neither the mirror nor the store can be asked.
     pub async fn find_available(&self, limit: u32) -> Result<Answer<AvailablePage>, PresenceError> {
-        if self.gate.is_live()
-            && let Ok((page, pulse)) = self.asked_mirror("find_available", self.mirror.find_available(limit).await)
-            && pulse.epoch.is_some()
-        {
-            self.absorb(pulse);
+        if let Some(page) = self.mirror.find_available(limit).await {
             return Ok(self.answer("find_available", page, self.mirror.source()));
         }
         let AvailablePage { mitras, total } = self.sample_in_store().await?;
@@ -59,8 +55,7 @@ impl Presence {
     /// # Errors
     /// Unknown mitra; neither the mirror nor the store can be asked.
     pub async fn reachable(&self, id: MitraId) -> Result<Answer<MitraView>, PresenceError> {
-        if self.gate.is_live()
-            && let Some(mut entries) = self.known_in_mirror(&[id]).await
+        if let Some(mut entries) = self.mirror.trusted_entries(&[id]).await
             && let Some(Some(entry)) = entries.pop()
         {
             let view = MitraView::of_entry(&entry, StatusReason::Initial, self.settings.suspect_after);
@@ -76,7 +71,7 @@ impl Presence {
     /// # Errors
     /// Unknown mitra; the store cannot be asked.
     pub async fn status(&self, id: MitraId) -> Result<MitraView, PresenceError> {
-        let row = self.asked_store("mitra", self.store.mitra(id).await)?.ok_or(PresenceError::UnknownMitra)?;
+        let row = self.store.mitra(id).await?.ok_or(PresenceError::UnknownMitra)?;
         Ok(self.view(&row, StatusReason::Initial).await)
     }
 
@@ -97,7 +92,7 @@ impl Presence {
             after: filter.after,
             limit: filter.limit,
         };
-        let profiles = self.asked_store("list", self.store.list(&query).await)?;
+        let profiles = self.store.list(&query).await?;
         let ids: Vec<MitraId> = profiles.iter().map(|profile| profile.row.id).collect();
         let ages = self.heartbeat_ages(&ids).await;
         let next = (ids.len() == filter.limit as usize).then(|| ids.last().copied()).flatten();
@@ -115,18 +110,8 @@ impl Presence {
 
     /// Ages of the last heartbeats as the live mirror knows them; `None` when it cannot be asked. Up to 1,000 ids.
     async fn heartbeat_ages(&self, ids: &[MitraId]) -> Option<HashMap<MitraId, Duration>> {
-        if !self.gate.is_live() {
-            return None;
-        }
-        let entries = self.known_in_mirror(ids).await?;
+        let entries = self.mirror.trusted_entries(ids).await?;
         Some(entries.into_iter().flatten().filter_map(|entry| Some((entry.id, entry.heartbeat_age?))).collect())
-    }
-
-    /// What the live mirror knows of each; `None` when it cannot be asked, or was emptied or replaced.
-    pub(super) async fn known_in_mirror(&self, ids: &[MitraId]) -> Option<Vec<Option<Entry>>> {
-        let Entries { of_each, epoch } = self.asked_mirror("entries", self.mirror.entries(ids).await).ok()?;
-        self.verdict(self.gate.mirror_answered(epoch.as_ref()));
-        self.gate.is_live().then_some(of_each)
     }
 
     /// A view of the store judged by the mirror's ages where they are known: those are exact.
@@ -153,10 +138,7 @@ impl Presence {
 
     /// The last hour at 10 s, oldest first; empty while the mirror cannot be asked.
     pub async fn history(&self) -> Vec<HistoryPoint> {
-        if !self.gate.is_live() {
-            return Vec::new();
-        }
-        self.asked_mirror("history", self.mirror.history().await).unwrap_or_default()
+        self.mirror.history().await.unwrap_or_default()
     }
 
     /// Whether this node should be given traffic. A node whose stores are away stays ready once it has been: taking every

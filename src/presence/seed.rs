@@ -91,8 +91,7 @@ impl Presence {
         let mut ahead = HashSet::new();
         let mut report = self.compare_all(&mut ahead).await?;
         if self.store_went_back(&ahead).await? {
-            let answer = self.store.new_generation().await;
-            let generation = self.asked_store("new_generation", answer)?;
+            let generation = self.store.new_generation().await?;
             tracing::warn!(
                 generation,
                 mitras = ahead.len(),
@@ -109,7 +108,7 @@ impl Presence {
     /// Asks the keeper for a comparison of everything that begins so much later.
     pub(super) fn want_reseed(&self, after: Duration) {
         self.reseed_wish.lock().want(self.hub.now_ms(), after);
-        self.keeper_wanted.notify_one();
+        self.signals.wake_supervisor();
     }
 
     /// How long until one is to begin that somebody asked for; `None` when nobody did.
@@ -124,9 +123,8 @@ impl Presence {
         // was emptied is walked in a moment.
         let mut nobody = self.known_to_the_mirror().await?;
         let mut seated: HashSet<MitraId> = self.hub.seats().iter().map(|seat| seat.id()).collect();
-        let pulse = self.asked_mirror("tick", self.mirror.tick().await).map_err(lost)?;
+        let pulse = self.mirror.tick().await?;
         let manner = if pulse.epoch.is_some() { Manner::Repair } else { Manner::Rebuild };
-        self.absorb(pulse);
         let mut pages = self.pages().map_ok(|rows| self.compare(rows, manner)).try_buffer_unordered(PAGES_AT_ONCE);
         while let Some(page) = pages.try_next().await? {
             report.rows += page.seen.len() as u64;
@@ -145,7 +143,7 @@ impl Presence {
     /// The whole store, read on as pages are taken.
     fn pages(&self) -> BoxStream<'_, Result<Vec<MitraRow>, PresenceError>> {
         let next = move |after| async move {
-            let rows = self.asked_store("scan", self.store.scan(after, PAGE).await)?;
+            let rows = self.store.scan(after, PAGE).await?;
             Ok(rows.last().map(|row| Some(row.id)).map(|last| (rows, last)))
         };
         stream::try_unfold(None, next).boxed()
@@ -154,7 +152,7 @@ impl Presence {
     /// Sockets here of mitras who are gone: whoever forgot them first may be another node.
     async fn close_sockets_of_nobody(&self, unseen: &[MitraId]) -> Result<(), PresenceError> {
         for some in unseen.chunks(PAGE as usize) {
-            let rows = self.asked_store("mitras", self.store.mitras(some).await)?;
+            let rows = self.store.mitras(some).await?;
             let created: HashSet<MitraId> = rows.iter().map(|row| row.id).collect();
             for id in some.iter().filter(|id| !created.contains(id)) {
                 self.hub.disconnect((*id).into(), &Close::UNKNOWN_MITRA);
@@ -171,8 +169,8 @@ impl Presence {
             return Ok(false);
         }
         // The mirror first: whatever it knows was committed before.
-        let entries = self.asked_mirror("entries", self.mirror.entries(&some).await).map_err(lost)?.of_each;
-        let rows = self.asked_store("mitras", self.store.mitras(&some).await)?;
+        let entries = self.mirror.entries(&some).await?;
+        let rows = self.store.mitras(&some).await?;
         Ok(entries.iter().flatten().any(|entry| rows.iter().any(|row| row.id == entry.id && row.fence < entry.fence)))
     }
 
@@ -188,13 +186,11 @@ impl Presence {
             .into_iter()
             .map(|row| Write { heartbeat_age: row.heartbeat_age.map(|age| age.saturating_sub(grace)), row, announce })
             .collect();
-        let report = self.asked_mirror("apply", self.mirror.apply(&writes).await).map_err(lost)?;
-        self.absorb(report.pulse);
-        let outcomes = writes.iter().zip(&report.outcomes);
-        let ahead = outcomes.filter(|(_, outcome)| matches!(outcome, Applied::Older { .. }));
+        let outcomes = self.mirror.apply(&writes).await?;
+        let ahead = writes.iter().zip(&outcomes).filter(|(_, outcome)| matches!(outcome, Applied::Older { .. }));
         Ok(Compared {
             seen,
-            changed: report.outcomes.iter().filter(|outcome| **outcome == Applied::Changed).count() as u64,
+            changed: outcomes.iter().filter(|outcome| **outcome == Applied::Changed).count() as u64,
             ahead: ahead.map(|(write, _)| write.row.id).collect(),
         })
     }
@@ -202,7 +198,7 @@ impl Presence {
     async fn known_to_the_mirror(&self) -> Result<HashSet<MitraId>, PresenceError> {
         let (mut known, mut cursor) = (HashSet::new(), 0);
         loop {
-            let (next, ids) = self.asked_mirror("known", self.mirror.known(cursor).await).map_err(lost)?;
+            let (next, ids) = self.mirror.known(cursor).await?;
             known.extend(ids);
             if next == 0 {
                 return Ok(known);
@@ -216,8 +212,8 @@ impl Presence {
         let mut removed = 0;
         for some in strangers.chunks(PAGE as usize) {
             // What the mirror knows is read before the store is asked: whatever appears in between has a newer fence.
-            let entries = self.asked_mirror("entries", self.mirror.entries(some).await).map_err(lost)?.of_each;
-            let created = self.asked_store("mitras", self.store.mitras(some).await)?;
+            let entries = self.mirror.entries(some).await?;
+            let created = self.store.mitras(some).await?;
             let gone: Vec<(MitraId, Fence)> = entries
                 .into_iter()
                 .flatten()
@@ -225,15 +221,11 @@ impl Presence {
                 .map(|entry| (entry.id, entry.fence))
                 .collect();
             if !gone.is_empty() {
-                removed += self.asked_mirror("forget", self.mirror.forget(&gone).await).map_err(lost)?;
+                removed += self.mirror.forget(&gone).await?;
             }
         }
         Ok(removed)
     }
-}
-
-fn lost(error: crate::mirror::MirrorError) -> PresenceError {
-    PresenceError::Unavailable(error.to_string())
 }
 
 #[cfg(test)]

@@ -79,8 +79,7 @@ struct LastQuestion {
 impl Presence {
     /// The counts of the store, at most a moment old.
     pub(super) async fn counts_in_store(&self) -> Answer<Counts> {
-        let ask = async { self.asked_store("counts", self.store.counts(self.fresh_in_store()).await) };
-        self.shared_counts.get(|| self.hub.now_ms(), ask).await
+        self.shared_counts.get(|| self.hub.now_ms(), self.store.counts(self.fresh_in_store())).await
     }
 
     /// The counts of the store as they are now, for the one routine that pushes them.
@@ -91,10 +90,7 @@ impl Presence {
 
     /// A sample of those whom the store holds for available, at most a moment old, larger than anybody asks for.
     pub(super) async fn sample_in_store(&self) -> Answer<AvailablePage> {
-        let ask = async {
-            let answer = self.store.find_available(self.fresh_in_store(), SAMPLE).await;
-            self.asked_store("find_available", answer)
-        };
+        let ask = self.store.find_available(self.fresh_in_store(), SAMPLE);
         self.shared_sample.get(|| self.hub.now_ms(), ask).await
     }
 
@@ -127,7 +123,7 @@ impl Presence {
                 others.chain([(id, wanted.ids.get(&id).copied().unwrap_or(request))]).collect()
             };
             let ids: Vec<MitraId> = asked.keys().copied().collect();
-            let answer = self.asked_store("mitras", self.store.mitras(&ids).await);
+            let answer = self.store.mitras(&ids).await;
             self.shared_rows
                 .wanted
                 .lock()

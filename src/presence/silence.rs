@@ -44,12 +44,10 @@ impl Presence {
             if let Some(why) = self.lacks_evidence() {
                 return Ok(if expired > 0 { Swept::Expired(expired) } else { Swept::Skipped(why) });
             }
-            let answer = self.mirror.claim_silent(self.settings.offline_after, BATCH, &self.caution()).await;
-            let claims = self.asked_mirror("claim_silent", answer).map_err(unavailable)?;
+            let claims = self.mirror.claim_silent(self.settings.offline_after, BATCH, &self.caution()).await?;
             // Frozen between the question and the answer, this node would have claimed its own mitras.
             if let Some(why) = self.lacks_evidence() {
-                let put_back = self.asked_mirror("unclaim", self.mirror.unclaim(&claims.claimed).await);
-                put_back.map_err(unavailable)?;
+                self.mirror.unclaim(&claims.claimed).await?;
                 return Ok(Swept::Skipped(why));
             }
             if !claims.claimed.is_empty() {
@@ -87,12 +85,11 @@ impl Presence {
     async fn expire(&self, claimed: &[Claimed]) -> Result<u64, PresenceError> {
         let candidates: Vec<(MitraId, i64)> = claimed.iter().map(|one| (one.id, one.online_epoch)).collect();
         let _writing = self.known.writing(claimed.iter().map(|one| one.id).collect());
-        let answer = self.store.expire_silent(&candidates, self.settings.offline_after).await;
-        let changed = match self.asked_store("expire_silent", answer) {
+        let changed = match self.store.expire_silent(&candidates, self.settings.offline_after).await {
             Ok(changed) => changed,
             Err(error) => {
                 // Whether the write took effect is unknown; the fence keeps the newer of the two either way.
-                if let Err(lost) = self.asked_mirror("unclaim", self.mirror.unclaim(claimed).await) {
+                if let Err(lost) = self.mirror.unclaim(claimed).await {
                     tracing::warn!(%lost, claimed = claimed.len(), "claimed mitras wait for the next reseed");
                 }
                 return Err(error);
@@ -111,7 +108,7 @@ impl Presence {
             .map(|row| Write { row, heartbeat_age: None, announce: Some(StatusReason::AutoOffline) })
             .collect();
         if !kept.is_empty() {
-            match self.asked_store("mitras", self.store.mitras(&kept).await) {
+            match self.store.mitras(&kept).await {
                 Ok(rows) => writes.extend(rows.into_iter().map(|row| {
                     let heartbeat_age = row.heartbeat_age;
                     Write { row, heartbeat_age, announce: None }
@@ -123,8 +120,4 @@ impl Presence {
         self.carry_on(&writes).await;
         Ok(expired)
     }
-}
-
-fn unavailable(error: crate::mirror::MirrorError) -> PresenceError {
-    PresenceError::Unavailable(error.to_string())
 }

@@ -53,8 +53,7 @@ impl Sessions {
     pub async fn expire_overdue(&self) -> Result<u64, PresenceError> {
         let mut expired = 0;
         loop {
-            let answer = self.store.expire_sessions(BATCH).await;
-            let changes = self.presence.asked_store("expire_sessions", answer)?;
+            let changes = self.store.expire_sessions(BATCH).await?;
             let of_round = changes.len();
             expired += of_round as u64;
             self.carry(changes).await;
@@ -69,7 +68,6 @@ impl Sessions {
     }
 
     async fn until_next(&self) -> Result<Option<Duration>, PresenceError> {
-        let answer = self.store.next_expiry().await;
-        self.presence.asked_store("next_expiry", answer)
+        self.store.next_expiry().await
     }
 }

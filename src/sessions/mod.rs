@@ -12,21 +12,22 @@ use tokio::sync::Notify;
 
 use crate::{
     domain::{Cause, ChatSession, CustomerId, SessionAction, SessionId, StatusReason},
-    presence::{Presence, PresenceError},
-    store::{SessionChange, Store},
+    presence::{Presence, PresenceError, StoreClient},
+    store::SessionChange,
 };
 
 /// The use cases of sessions. Shared as `Arc<Sessions>`.
 pub struct Sessions {
     presence: Arc<Presence>,
-    store: Arc<dyn Store>,
+    store: StoreClient,
     /// A session's time may end earlier than the timer believes.
     sooner: Notify,
 }
 
 impl Sessions {
     /// Sessions over these parts. Nothing expires until [`Sessions::keep_time`] is driven.
-    pub fn new(presence: Arc<Presence>, store: Arc<dyn Store>) -> Self {
+    pub fn new(presence: Arc<Presence>) -> Self {
+        let store = presence.store().clone();
         Self { presence, store, sooner: Notify::new() }
     }
 
@@ -35,8 +36,7 @@ impl Sessions {
     /// # Errors
     /// The id is another customer's; the store cannot be asked.
     pub async fn create(&self, id: Option<SessionId>, customer: CustomerId) -> Result<ChatSession, PresenceError> {
-        let answer = self.store.create_session(id, customer).await;
-        Ok(self.presence.asked_store("create_session", answer)?.0)
+        Ok(self.store.create_session(id, customer).await?.0)
     }
 
     /// One session.
@@ -44,8 +44,7 @@ impl Sessions {
     /// # Errors
     /// Unknown session; the store cannot be asked.
     pub async fn get(&self, id: SessionId) -> Result<ChatSession, PresenceError> {
-        let answer = self.store.session(id).await;
-        self.presence.asked_store("session", answer)?.ok_or(PresenceError::UnknownSession)
+        self.store.session(id).await?.ok_or(PresenceError::UnknownSession)
     }
 
     /// Does this to a session and carries the new loads of its mitras on. Repeats that the state machine knows change
@@ -59,8 +58,7 @@ impl Sessions {
         action: &SessionAction,
         cause: &Cause,
     ) -> Result<ChatSession, PresenceError> {
-        let answer = self.store.change_session(id, action, cause).await;
-        let change = self.presence.asked_store("change_session", answer)?;
+        let change = self.store.change_session(id, action, cause).await?;
         if matches!(action, SessionAction::Accept { .. }) {
             self.sooner.notify_one();
         }
