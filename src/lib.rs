@@ -15,7 +15,9 @@
 //! - [`store`] — the truth behind a trait; `postgres/` and `sqlite/` are the only places with SQL.
 //! - [`mirror`] — liveness and the snapshot behind a trait; `valkey/` is the only place with a Valkey client.
 //! - [`hub`] — this node's live state: who is here, which heartbeats wait, the newest frames. Never waits.
-//! - [`presence`] — the use cases, and alone the order in which truth and mirror are written and read; modes and healing.
+//! - [`replication`] — keeps mirror and sockets in step with the store; modes, trust, healing, the order of writes.
+//! - [`cluster`] — what nodes ask each other.
+//! - [`presence`] — the use cases: commands, admission, reads, the overview, auto-offline.
 //! - [`sessions`] — chat sessions: their life in the store, and the one routine that ends those whose time ran out.
 //! - [`sweeps`] — work done again and again; holds no rules.
 //! - [`gateway`] — the accept loop and the sockets: admission, the mitra's session, the watcher's session.
@@ -32,6 +34,7 @@ pub mod api;
 pub mod app;
 pub mod auth;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod demo;
 pub mod domain;
@@ -41,6 +44,7 @@ pub mod lifecycle;
 pub mod mirror;
 pub mod presence;
 pub mod protocol;
+pub mod replication;
 pub mod sessions;
 pub mod store;
 pub mod sweeps;

@@ -33,7 +33,7 @@ pub async fn counts(State(api): State<Api>, _: SignedIn<Readers>) -> Result<Resp
 }
 
 pub async fn nodes(State(api): State<Api>, _: SignedIn<Readers>) -> Result<Response, ApiError> {
-    let nodes = api.presence.nodes().await;
+    let nodes = api.presence.nodes();
     let nodes: Vec<DashboardNode<'_>> = nodes.iter().map(Into::into).collect();
     Ok(Json(json!({ "nodes": nodes })).into_response())
 }
@@ -54,7 +54,7 @@ pub async fn disconnect(
     if reason.chars().count() > MAX_TEXT {
         return Err(ApiError::bad_request(format!("`reason` has at most {MAX_TEXT} characters")));
     }
-    let closed = api.presence.disconnect(SubjectId(body.sub), &reason).await?;
+    let closed = api.presence.disconnect(SubjectId(body.sub), &reason).await;
     Ok(Json(json!({ "closed": closed })))
 }
 

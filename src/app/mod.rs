@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use axum::Router;
 use tokio::{
     net::{TcpListener, TcpSocket},
-    time::{MissedTickBehavior, interval, sleep},
+    time::sleep,
 };
 
 pub use check::{CheckLine, check};
@@ -25,6 +25,7 @@ use backends::Backends;
 use crate::{
     api::{self, Api, ApiParts, ApiSettings},
     auth::{SecretError, TokenIssuer, TokenVerifier},
+    cluster::Cluster,
     config::{Config, KeySource, LimitsConfig, TimingConfig},
     demo::{self, DemoSize},
     gateway::{AcceptLimits, Gateway, GatewaySettings, PlaceLimits, serve as accept},
@@ -33,6 +34,7 @@ use crate::{
     mirror::Mirror,
     presence::{Presence, PresenceError, PresenceSettings},
     protocol::MessageLimits,
+    replication::{HeartbeatWriter, Replication, ReplicationSettings},
     sessions::Sessions,
     store::Store,
     sweeps::{AutoOffline, EventRetention, HeartbeatMirror, Pace, Reseed, Sweeps},
@@ -54,6 +56,7 @@ pub struct Server {
     public_addr: SocketAddr,
     internal_addr: SocketAddr,
     issuer: Option<TokenIssuer>,
+    replication: Arc<Replication>,
     presence: Arc<Presence>,
     sessions: Arc<Sessions>,
     store: Arc<dyn Store>,
@@ -110,9 +113,18 @@ impl Server {
             lifecycle.spawn_until_stop(async move { node.give_up(lock.keep().await) });
         }
         let hub = Arc::new(Hub::new(hub_limits(&config.limits)));
+        let (replication, control) = Replication::new(
+            replication_settings(&config),
+            Arc::clone(&store),
+            Arc::clone(&mirror),
+            hub,
+            metrics.clone(),
+        );
+        let replication = Arc::new(replication);
+        let cluster = Arc::new(Cluster::new(&replication, config.mirror.probe_interval));
+        let sessions = Arc::new(Sessions::new(&replication));
         let settings = presence_settings(&config);
-        let presence = Arc::new(Presence::new(settings, Arc::clone(&store), Arc::clone(&mirror), hub, metrics.clone()));
-        let sessions = Arc::new(Sessions::new(Arc::clone(&presence)));
+        let presence = Arc::new(Presence::new(settings, Arc::clone(&replication), Arc::clone(&cluster)));
         let sweeps = Sweeps::new(Arc::clone(&presence));
         let api = Api::new(ApiParts {
             settings: Arc::new(ApiSettings {
@@ -147,15 +159,31 @@ impl Server {
         }
         lifecycle.spawn_until_stop(Arc::clone(&sessions).keep_time());
         lifecycle.spawn_until_stop(Arc::clone(&gateway).wake_sockets());
-        run_presence(&presence, &config.timing, &lifecycle);
-        start_sweeps(&sweeps, &presence, &config, &metrics, &lifecycle);
+        run_replication(&replication, &config.timing, &lifecycle);
+        lifecycle.spawn_until_stop(Arc::clone(&cluster).answer(control));
+        lifecycle.spawn_until_stop(Arc::clone(&cluster).keep_probing());
+        lifecycle.spawn_until_stop(cluster.keep_reporting(config.timing.node_report_interval));
+        lifecycle.spawn_until_stop(Arc::clone(&presence).count_sessions());
+        lifecycle.spawn_until_stop(Arc::clone(&presence).feed_dashboards(config.timing.node_report_interval));
+        start_sweeps(&sweeps, &presence, &replication, &config, &metrics, &lifecycle);
         presence.started().await;
 
         let public_router = api.public_router(gateway.public_routes().merge(more));
         let leaving = lifecycle.clone();
         let closing = async move { leaving.accepting_stopped().await };
         lifecycle.spawn(accept(Arc::new(listen(public)?), public_router, limits, lifecycle.clone(), closing));
-        Ok(Self { config, public_addr, internal_addr, issuer, presence, sessions, store, mirror, lifecycle })
+        Ok(Self {
+            config,
+            public_addr,
+            internal_addr,
+            issuer,
+            replication,
+            presence,
+            sessions,
+            store,
+            mirror,
+            lifecycle,
+        })
     }
 
     /// Where mitras and customers connect.
@@ -179,6 +207,11 @@ impl Server {
     /// The use cases, for the demo and tests.
     pub fn presence(&self) -> &Arc<Presence> {
         &self.presence
+    }
+
+    /// The way of heartbeats to the mirror and the store, for tests.
+    pub fn heartbeats(&self) -> &Arc<HeartbeatWriter> {
+        &self.replication.heartbeats
     }
 
     /// Chat sessions, for the demo and tests.
@@ -243,9 +276,10 @@ impl Server {
             }
         })
         .await;
-        self.presence.flush_heartbeats(&mut Vec::new()).await;
-        self.presence.flush_to_store().await;
-        if let Err(error) = self.presence.save_heartbeats().await {
+        let heartbeats = self.heartbeats();
+        heartbeats.flush(&mut Vec::new()).await;
+        heartbeats.flush_to_store().await;
+        if let Err(error) = heartbeats.save().await {
             tracing::warn!(%error, "the last heartbeats did not reach the store");
         }
         let left = self.lifecycle.stop(drain.stop_timeout).await;
@@ -332,41 +366,29 @@ fn ended(lifecycle: &Lifecycle) -> impl Future<Output = ()> + Send + 'static {
     async move { lifecycle.stopped().await }
 }
 
-/// Everything that runs for as long as the node does.
-fn run_presence(presence: &Arc<Presence>, timing: &TimingConfig, lifecycle: &Lifecycle) {
-    lifecycle.spawn_until_stop(Arc::clone(presence).keep());
-    lifecycle.spawn_until_stop(Arc::clone(presence).keep_time());
-    lifecycle.spawn_until_stop(Arc::clone(presence).follow_store(timing.change_feed_interval));
-    lifecycle.spawn_until_stop(Arc::clone(presence).follow_lone_nodes(timing.change_feed_interval));
-    lifecycle.spawn_until_stop(Arc::clone(presence).report(timing.node_report_interval));
-    lifecycle.spawn_until_stop(Arc::clone(presence).count_sessions());
-    lifecycle.spawn_until_stop(Arc::clone(presence).feed_dashboards(timing.node_report_interval));
-    let (flushing, every) = (Arc::clone(presence), timing.flush_interval);
-    lifecycle.spawn_until_stop(async move {
-        let mut beat = interval(every);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut beats = Vec::new();
-        loop {
-            beat.tick().await;
-            flushing.flush_heartbeats(&mut beats).await;
-        }
-    });
-    let saving = Arc::clone(presence);
-    lifecycle.spawn_until_stop(async move {
-        let mut beat = interval(every);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            beat.tick().await;
-            saving.flush_to_store().await;
-        }
-    });
+/// Every task of replication; each runs for as long as the node does.
+fn run_replication(replication: &Replication, timing: &TimingConfig, lifecycle: &Lifecycle) {
+    lifecycle.spawn_until_stop(Arc::clone(&replication.supervisor).supervise());
+    lifecycle.spawn_until_stop(Arc::clone(&replication.trust).watch_punctuality());
+    lifecycle.spawn_until_stop(Arc::clone(&replication.change_feed).follow(timing.change_feed_interval));
+    lifecycle.spawn_until_stop(Arc::clone(&replication.isolated_nodes).follow(timing.change_feed_interval));
+    lifecycle.spawn_until_stop(Arc::clone(&replication.heartbeats).keep_flushing(timing.flush_interval));
+    lifecycle.spawn_until_stop(Arc::clone(&replication.heartbeats).keep_flushing_to_store(timing.flush_interval));
 }
 
-fn start_sweeps(sweeps: &Sweeps, presence: &Arc<Presence>, config: &Config, metrics: &Metrics, lifecycle: &Lifecycle) {
+fn start_sweeps(
+    sweeps: &Sweeps,
+    presence: &Arc<Presence>,
+    replication: &Replication,
+    config: &Config,
+    metrics: &Metrics,
+    lifecycle: &Lifecycle,
+) {
     let timing = &config.timing;
     let own = || Arc::clone(presence);
     sweeps.start(AutoOffline(own()), Pace::steady(timing.auto_offline_interval), metrics, lifecycle);
-    sweeps.start(HeartbeatMirror(own()), Pace::steady(timing.heartbeat_mirror_interval), metrics, lifecycle);
+    let heartbeats = HeartbeatMirror(Arc::clone(&replication.heartbeats));
+    sweeps.start(heartbeats, Pace::steady(timing.heartbeat_mirror_interval), metrics, lifecycle);
     sweeps.start(Reseed(own()), Pace::spread(timing.reseed_interval), metrics, lifecycle);
     let retention = EventRetention { presence: own(), keep: config.store.event_retention };
     sweeps.start(retention, Pace::soon(RETENTION_SWEEP), metrics, lifecycle);
@@ -390,16 +412,20 @@ fn hub_limits(limits: &LimitsConfig) -> HubLimits {
     }
 }
 
-fn presence_settings(config: &Config) -> PresenceSettings {
-    PresenceSettings {
+fn replication_settings(config: &Config) -> ReplicationSettings {
+    ReplicationSettings {
         node_id: config.node_id.clone(),
         heartbeat_interval: config.timing.heartbeat_interval,
         suspect_after: config.timing.suspect_after,
-        offline_after: config.timing.offline_after,
         heartbeat_mirror_interval: config.timing.heartbeat_mirror_interval,
         breaker_failures: config.mirror.breaker_failures,
         breaker_retry: config.mirror.breaker_retry,
-        probe_interval: config.mirror.probe_interval,
+    }
+}
+
+fn presence_settings(config: &Config) -> PresenceSettings {
+    PresenceSettings {
+        offline_after: config.timing.offline_after,
         auto_offline_interval: config.timing.auto_offline_interval,
         restraint_release: config.timing.restraint_release,
     }

@@ -15,10 +15,10 @@ impl Presence {
     /// Unknown or deactivated mitra; the store cannot be asked.
     pub async fn go_online(&self, id: MitraId, actor: Actor) -> Result<StatusChange, PresenceError> {
         let cause = Cause::new(actor, "command");
-        let _writing = self.known.writing(vec![id]);
-        let written = self.store.set_online(id, true, &cause).await?;
+        let _writing = self.replication.propagator.writing(vec![id]);
+        let written = self.replication.store.set_online(id, true, &cause).await?;
         // Going online is a heartbeat, and the store has just stamped it.
-        self.write_through(&written.row, Some(Duration::ZERO), StatusReason::Command).await;
+        self.replication.propagator.propagate_row(&written.row, Some(Duration::ZERO), StatusReason::Command).await;
         Ok(StatusChange::of(&written.row, StatusReason::Command))
     }
 
@@ -28,9 +28,9 @@ impl Presence {
     /// Unknown mitra; the store cannot be asked.
     pub async fn go_offline(&self, id: MitraId, actor: Actor) -> Result<StatusChange, PresenceError> {
         let cause = Cause::new(actor, "command");
-        let _writing = self.known.writing(vec![id]);
-        let written = self.store.set_online(id, false, &cause).await?;
-        self.write_through(&written.row, None, StatusReason::Command).await;
+        let _writing = self.replication.propagator.writing(vec![id]);
+        let written = self.replication.store.set_online(id, false, &cause).await?;
+        self.replication.propagator.propagate_row(&written.row, None, StatusReason::Command).await;
         Ok(StatusChange::of(&written.row, StatusReason::Command))
     }
 
@@ -39,9 +39,9 @@ impl Presence {
     /// # Errors
     /// Unknown mitra; the store cannot be asked.
     pub async fn set_active(&self, id: MitraId, active: bool, cause: Cause) -> Result<MitraView, PresenceError> {
-        let _writing = self.known.writing(vec![id]);
-        let written = self.store.set_active(id, active, &cause).await?;
-        self.write_through(&written.row, None, StatusReason::Deactivated).await;
+        let _writing = self.replication.propagator.writing(vec![id]);
+        let written = self.replication.store.set_active(id, active, &cause).await?;
+        self.replication.propagator.propagate_row(&written.row, None, StatusReason::Deactivated).await;
         let reason = if written.changed { StatusReason::Deactivated } else { StatusReason::Initial };
         Ok(self.view(&written.row, reason).await)
     }
@@ -58,9 +58,12 @@ impl Presence {
         actor: Actor,
     ) -> Result<MitraView, PresenceError> {
         let cause = Cause::new(actor, "put");
-        let _writing = self.known.writing(vec![id]);
-        let written = self.store.put_mitra(id, display_name, max_sessions, &cause).await?;
-        self.write_through(&written.row, written.row.heartbeat_age, StatusReason::External).await;
+        let _writing = self.replication.propagator.writing(vec![id]);
+        let written = self.replication.store.put_mitra(id, display_name, max_sessions, &cause).await?;
+        self.replication
+            .propagator
+            .propagate_row(&written.row, written.row.heartbeat_age, StatusReason::External)
+            .await;
         let view = self.view(&written.row, StatusReason::External).await;
         Ok(MitraView { display_name: Some(display_name.to_owned()), ..view })
     }
@@ -72,7 +75,7 @@ impl Presence {
     /// Unknown or deactivated mitra; revoked sign-in; the store cannot be asked.
     pub async fn admit_mitra(&self, holder: Holder) -> Result<StatusChange, PresenceError> {
         let id = MitraId(holder.subject.0);
-        let row = self.store.mitra(id).await?.ok_or(PresenceError::UnknownMitra)?;
+        let row = self.replication.store.mitra(id).await?.ok_or(PresenceError::UnknownMitra)?;
         if !row.active {
             return Err(PresenceError::Deactivated);
         }
@@ -86,7 +89,7 @@ impl Presence {
     /// Revoked sign-in; the store cannot be asked.
     pub async fn admit(&self, holder: Holder) -> Result<(), PresenceError> {
         let Some(session) = holder.session else { return Ok(()) };
-        let known = self.store.auth_session(session).await?;
+        let known = self.replication.store.auth_session(session).await?;
         match known {
             Some(signed_in)
                 if signed_in.valid && signed_in.subject == holder.subject && signed_in.role == holder.role.as_str() =>
@@ -105,7 +108,7 @@ impl Presence {
         const AT_ONCE: u32 = 10_000;
         let mut removed = 0;
         loop {
-            let of_round = self.store.prune_events(keep, AT_ONCE).await?;
+            let of_round = self.replication.store.prune_events(keep, AT_ONCE).await?;
             removed += of_round;
             if of_round < u64::from(AT_ONCE) {
                 return Ok(removed);
@@ -118,7 +121,7 @@ impl Presence {
     /// # Errors
     /// The store cannot be asked.
     pub async fn pause_sweep(&self, sweep: &str, rest: Duration) -> Result<(), PresenceError> {
-        self.store.pause_sweep(sweep, rest).await
+        self.replication.store.pause_sweep(sweep, rest).await
     }
 
     /// The sweeps that rest, each with what is left of its rest.
@@ -126,6 +129,6 @@ impl Presence {
     /// # Errors
     /// The store cannot be asked.
     pub async fn paused_sweeps(&self) -> Result<Vec<(String, Duration)>, PresenceError> {
-        self.store.paused_sweeps().await
+        self.replication.store.paused_sweeps().await
     }
 }

@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::{Presence, PresenceError};
 use crate::{
     domain::{MitraFacts, MitraId, MitraRow, NodeId, PresenceEvent, SessionId, Source},
-    mirror::Entry,
     protocol::timestamp,
+    replication::Entry,
 };
 
 /// Events shown.
@@ -71,16 +71,18 @@ impl Presence {
     /// # Errors
     /// Unknown mitra; the store cannot be asked.
     pub async fn explain(&self, id: MitraId) -> Result<Explanation, PresenceError> {
-        let profile = self.store.profile(id).await?.ok_or(PresenceError::UnknownMitra)?;
+        let profile = self.replication.store.profile(id).await?.ok_or(PresenceError::UnknownMitra)?;
         let row = &profile.row;
-        let asked = self.mirror.trusted_entries(&[id]).await;
+        let asked = self.replication.mirror.trusted_entries(&[id]).await;
         let mirror_answered = asked.is_some();
         let entry = asked.and_then(|mut entries| entries.pop().flatten());
-        let events = self.store.events(id, EVENTS).await?;
-        let sessions = self.store.load_of(id, SESSIONS).await?;
+        let events = self.replication.store.events(id, EVENTS).await?;
+        let sessions = self.replication.store.load_of(id, SESSIONS).await?;
         let (age, within, source) = match &entry {
-            Some(entry) => (entry.heartbeat_age, self.settings.suspect_after, self.mirror.source()),
-            None => (row.heartbeat_age, self.fresh_in_store(), self.store.source()),
+            Some(entry) => {
+                (entry.heartbeat_age, self.replication.settings.suspect_after, self.replication.mirror.source())
+            }
+            None => (row.heartbeat_age, self.replication.settings.fresh_in_store(), self.replication.store.source()),
         };
         let judged = row.reachability(age.is_some_and(|age| age <= within));
         let answer = self.answer("explain", (), source);
@@ -95,7 +97,7 @@ impl Presence {
         } else {
             Some("Judged by the store, because the mirror cannot be asked.")
         };
-        let seat = self.hub.seat_of(id);
+        let seat = self.replication.hub.seat_of(id);
         Ok(Explanation {
             mitra_id: id,
             verdict: remark.into_iter().fold(verdict, |verdict, remark| format!("{verdict} {remark}")),
@@ -108,13 +110,13 @@ impl Presence {
                 agrees: entry.facts == row.facts,
             }),
             node: Here {
-                node_id: self.settings.node_id.clone(),
-                mode: self.mode().as_str(),
+                node_id: self.replication.settings.node_id.clone(),
+                mode: self.replication.mode.mode().as_str(),
                 heartbeat_age_ms: seat
-                    .and_then(|seat| seat.beat_age(self.hub.now_ms()))
+                    .and_then(|seat| seat.beat_age(self.replication.hub.now_ms()))
                     .map(|age| age.as_millis() as u64),
             },
-            sockets: self.sockets_by_node(id.into()).await,
+            sockets: self.cluster.sockets_by_node(id.into()).await,
             sessions,
             display_name: profile.display_name,
             events,
@@ -163,7 +165,7 @@ impl Presence {
 
     /// Since when and by whom, however much happened after.
     async fn since(&self, id: MitraId, kind: &str) -> Result<String, PresenceError> {
-        let event = self.store.latest_event(id, kind).await?;
+        let event = self.replication.store.latest_event(id, kind).await?;
         Ok(event.map_or_else(
             || " for longer than events are kept".to_owned(),
             |event| {

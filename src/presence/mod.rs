@@ -1,79 +1,36 @@
-//! The use cases of presence, and the only place that knows in which order truth and mirror are written and read.
+//! The use cases of presence: commands, admission, reads, the overview, and auto-offline.
 //!
-//! Writes: commit in the store, then apply to the mirror; a mirror that fails is healed later and never fails the caller.
-//! Reads: the mirror while the mode is `live`, else the store; every answer says which. The mode is decided in `mode`
-//! from evidence, and everything that watchers see goes through its one gate, so that no frame of an abandoned source
-//! follows one of the present source. `gateway`, `api` and `sweeps` call this; it calls `hub`, `store` and `mirror` and
-//! knows neither sockets nor SQL.
+//! They hold no rule about what may be believed: `replication` owns the mode, the clients and the order of writes, and
+//! `cluster` the questions to other nodes. `gateway`, `api` and the tasks call this; it knows neither sockets nor SQL.
 
+mod auto_offline;
 mod commands;
-mod control;
-mod dashboard;
-mod error;
-mod evidence;
 mod explain;
-mod feed;
-mod heartbeats;
-mod keeper;
-mod known;
-mod lone;
-mod mirror_client;
-mod mode;
-mod mode_control;
-mod outage;
+mod heartbeat;
+mod overview;
+mod readiness;
 mod reads;
-mod seed;
-mod sharing;
-mod signals;
-mod silence;
-mod store_client;
 mod views;
-mod write_through;
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
-use parking_lot::Mutex;
-use tokio::sync::mpsc;
-
-pub use error::PresenceError;
+pub use auto_offline::Swept;
 pub use explain::Explanation;
-pub use seed::ReseedReport;
-pub use silence::{Restraint, Swept};
-pub use store_client::StoreClient;
 pub use views::{Answer, Check, ListFilter, ListPage, MitraState, MitraView, Overview, Readiness, UnknownState};
 
-use self::{mirror_client::MirrorClient, mode_control::ModeControl};
+pub use crate::replication::{PresenceError, ReseedReport, Restraint};
+
 use crate::{
-    domain::{AvailablePage, Counts, MitraId, Mode, NodeId, NodeRecord},
-    hub::{Hub, Seat},
-    mirror::Mirror,
-    store::{SessionCounts, Store},
-    telemetry::Metrics,
+    cluster::Cluster,
+    domain::{Mode, NodeRecord, SubjectId},
+    hub::Hub,
+    replication::Replication,
 };
 
-/// The periods that presence needs; from the configuration.
+/// The periods that only the use cases need; from the configuration.
 #[derive(Clone, Debug)]
 pub struct PresenceSettings {
-    pub node_id: NodeId,
-    pub heartbeat_interval: Duration,
-    pub suspect_after: Duration,
     pub offline_after: Duration,
-    /// Cadence at which heartbeats reach the store; how much older than the truth they may be there.
-    pub heartbeat_mirror_interval: Duration,
-    /// Consecutive failures of the mirror after which nobody waits for it any more.
-    pub breaker_failures: u32,
-    /// Pause between looks at a mirror that is away.
-    pub breaker_retry: Duration,
-    /// Cadence of the self-probe through pub/sub.
-    pub probe_interval: Duration,
     /// Cadence of the auto-offline sweep.
     pub auto_offline_interval: Duration,
     /// After this long a sweep is no longer held back, whatever held it.
@@ -83,117 +40,50 @@ pub struct PresenceSettings {
 /// The use cases. Shared as `Arc<Presence>`.
 pub struct Presence {
     settings: PresenceSettings,
-    store: StoreClient,
-    mirror: MirrorClient,
-    hub: Arc<Hub>,
-    metrics: Metrics,
-    mode: Arc<ModeControl>,
-    evidence: Arc<evidence::Evidence>,
-    signals: Arc<signals::Signals>,
-    /// Mitras whose committed change did not reach the mirror. Bounded; beyond the bound a full reseed is due.
-    unapplied: Mutex<HashSet<MitraId>>,
-    /// What the change feed need not carry on again.
-    known: known::Known,
-    /// Seats whose newest heartbeat the store has not seen. Bounded by the flag on the seat.
-    unsaved: Mutex<Vec<Arc<Seat>>>,
-    /// A comparison of everything that something asked for.
-    reseed_wish: Mutex<seed::ReseedWish>,
-    /// One reseed at a time.
-    reseeding: tokio::sync::Mutex<()>,
-    /// Questions to all nodes that wait for answers, by request.
-    asked: Mutex<HashMap<String, mpsc::Sender<(NodeId, u64)>>>,
-    nodes: Mutex<Vec<NodeRecord>>,
-    shared_counts: sharing::Shared<Counts>,
-    shared_sample: sharing::Shared<AvailablePage>,
-    shared_sessions: sharing::Shared<SessionCounts>,
-    shared_rows: sharing::Rows,
-    /// What the last overview counted, for when nobody can be asked.
-    last_counts: Mutex<Option<(Counts, DateTime<Utc>)>>,
-    last_sessions: Mutex<SessionCounts>,
-    heartbeats_saved_ms: AtomicU64,
-    /// When a mirror that is being rebuilt was last told of the sockets here.
-    asserted_ms: AtomicU64,
-    /// Hub time at which the node last heard its own probe.
-    probe_heard_ms: AtomicU64,
-    started: AtomicBool,
-    leaving: AtomicBool,
+    replication: Arc<Replication>,
+    cluster: Arc<Cluster>,
+    overview_memory: overview::OverviewMemory,
+    serving: readiness::ServingState,
 }
 
 impl Presence {
-    /// Presence over these parts. Nothing runs until [`Presence::keep`] is driven.
-    pub fn new(
-        settings: PresenceSettings,
-        store: Arc<dyn Store>,
-        mirror: Arc<dyn Mirror>,
-        hub: Arc<Hub>,
-        metrics: Metrics,
-    ) -> Self {
-        let evidence = Arc::<evidence::Evidence>::default();
-        let signals = Arc::new(signals::Signals::new(Arc::clone(&hub)));
-        let mode = Arc::new(ModeControl::new(
-            settings.node_id.clone(),
-            settings.breaker_failures,
-            mirror.source(),
-            Arc::clone(&hub),
-            metrics.clone(),
-            Arc::clone(&evidence),
-            Arc::clone(&signals),
-        ));
-        let store = StoreClient::new(store, Arc::clone(&evidence), Arc::clone(&hub), metrics.clone());
-        let mirror =
-            MirrorClient::new(mirror, Arc::clone(&mode), Arc::clone(&hub), metrics.clone(), Arc::clone(&signals));
+    /// Presence over these parts. Nothing runs until `app` drives the tasks of this and of `replication`.
+    pub fn new(settings: PresenceSettings, replication: Arc<Replication>, cluster: Arc<Cluster>) -> Self {
         Self {
             settings,
-            store,
-            mirror,
-            hub,
-            metrics,
-            mode,
-            evidence,
-            signals,
-            unapplied: Mutex::default(),
-            known: known::Known::default(),
-            unsaved: Mutex::default(),
-            reseed_wish: Mutex::default(),
-            reseeding: tokio::sync::Mutex::new(()),
-            asked: Mutex::default(),
-            nodes: Mutex::default(),
-            shared_counts: sharing::Shared::default(),
-            shared_sample: sharing::Shared::default(),
-            shared_sessions: sharing::Shared::default(),
-            shared_rows: sharing::Rows::default(),
-            last_counts: Mutex::default(),
-            last_sessions: Mutex::default(),
-            heartbeats_saved_ms: AtomicU64::new(0),
-            asserted_ms: AtomicU64::new(0),
-            probe_heard_ms: AtomicU64::new(0),
-            started: AtomicBool::new(false),
-            leaving: AtomicBool::new(false),
+            replication,
+            cluster,
+            overview_memory: overview::OverviewMemory::default(),
+            serving: readiness::ServingState::default(),
         }
     }
 
     /// How this node answers at present.
     pub fn mode(&self) -> Mode {
-        self.mode.mode()
-    }
-
-    /// This node is about to leave: not ready any more, though still serving.
-    pub fn leave(&self) {
-        self.leaving.store(true, Relaxed);
+        self.replication.mode.mode()
     }
 
     /// This node's hub, for the edges.
     pub fn hub(&self) -> &Arc<Hub> {
-        &self.hub
+        &self.replication.hub
     }
 
-    /// The store, for the use cases that stand beside these.
-    pub fn store(&self) -> &StoreClient {
-        &self.store
+    /// The live nodes as last reported; at least this one.
+    pub fn nodes(&self) -> Vec<NodeRecord> {
+        self.cluster.nodes()
     }
 
-    /// How fresh a heartbeat must be in the store, where it arrives late by up to one cadence.
-    fn fresh_in_store(&self) -> Duration {
-        self.settings.suspect_after + self.settings.heartbeat_mirror_interval
+    /// Closes every socket of a subject on every node. Answers how many, of the nodes that replied in time; without the
+    /// mirror, of this node alone.
+    pub async fn disconnect(&self, subject: SubjectId, reason: &str) -> u64 {
+        self.cluster.disconnect(subject, reason).await
+    }
+
+    /// Compares every row of the store with the mirror and repairs what differs.
+    ///
+    /// # Errors
+    /// The store or the mirror failed on the way; what was repaired stays repaired.
+    pub async fn reseed(&self) -> Result<ReseedReport, PresenceError> {
+        self.replication.reseeder.reseed().await
     }
 }

@@ -1,20 +1,15 @@
 //! Reads: the mirror while it is live, else the store; every answer says which.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::Utc;
 use rand::seq::IteratorRandom;
 
-use super::{Answer, Check, ListFilter, ListPage, MitraView, Presence, PresenceError, Readiness};
+use super::{Answer, ListFilter, ListPage, MitraView, Presence, PresenceError};
 use crate::{
     domain::{AvailablePage, MitraId, MitraRow, Mode, Source, StatusReason},
     hub::AvailabilityNews,
-    mirror::HistoryPoint,
-    store::{DurableState, MitraQuery},
+    replication::{DurableState, HistoryPoint, MitraQuery},
 };
 
 impl Presence {
@@ -23,17 +18,20 @@ impl Presence {
     /// # Errors
     /// Before the first frame, when neither can be asked.
     pub async fn availability(&self) -> Result<Arc<AvailabilityNews>, PresenceError> {
-        if let Some(news) = self.hub.availability() {
-            self.metrics.read("availability", news.snapshot().source);
+        if let Some(news) = self.replication.hub.availability() {
+            self.replication.metrics.read("availability", news.snapshot().source);
             return Ok(news);
         }
-        if let Some(cached) = self.mirror.cached_snapshot().await {
-            self.metrics.read("availability", self.mirror.source());
+        if let Some(cached) = self.replication.mirror.cached_snapshot().await {
+            self.replication.metrics.read("availability", self.replication.mirror.source());
             return Ok(Arc::new(AvailabilityNews::new(cached)));
         }
-        let counts = self.counts_in_store().await?;
-        self.mode.publish_own(counts.available, self.store.source(), Utc::now());
-        self.hub.availability().ok_or_else(|| PresenceError::Unavailable("no snapshot yet; try again shortly".into()))
+        let counts = self.replication.reads.counts().await?;
+        self.replication.mode.publish_own(counts.available, self.replication.store.source(), Utc::now());
+        self.replication
+            .hub
+            .availability()
+            .ok_or_else(|| PresenceError::Unavailable("no snapshot yet; try again shortly".into()))
     }
 
     /// A fair random sample of the available mitras.
@@ -41,13 +39,13 @@ impl Presence {
     /// # Errors
     /// Neither the mirror nor the store can be asked.
     pub async fn find_available(&self, limit: u32) -> Result<Answer<AvailablePage>, PresenceError> {
-        if let Some(page) = self.mirror.find_available(limit).await {
-            return Ok(self.answer("find_available", page, self.mirror.source()));
+        if let Some(page) = self.replication.mirror.find_available(limit).await {
+            return Ok(self.answer("find_available", page, self.replication.mirror.source()));
         }
-        let AvailablePage { mitras, total } = self.sample_in_store().await?;
+        let AvailablePage { mitras, total } = self.replication.reads.sample().await?;
         let mitras = mitras.into_iter().sample(&mut rand::rng(), limit as usize);
         let page = AvailablePage { mitras, total };
-        Ok(self.answer("find_available", page, self.store.source()))
+        Ok(self.answer("find_available", page, self.replication.store.source()))
     }
 
     /// Whether a mitra can be reached now.
@@ -55,15 +53,15 @@ impl Presence {
     /// # Errors
     /// Unknown mitra; neither the mirror nor the store can be asked.
     pub async fn reachable(&self, id: MitraId) -> Result<Answer<MitraView>, PresenceError> {
-        if let Some(mut entries) = self.mirror.trusted_entries(&[id]).await
+        if let Some(mut entries) = self.replication.mirror.trusted_entries(&[id]).await
             && let Some(Some(entry)) = entries.pop()
         {
-            let view = MitraView::of_entry(&entry, StatusReason::Initial, self.settings.suspect_after);
-            return Ok(self.answer("reachable", view, self.mirror.source()));
+            let view = MitraView::of_entry(&entry, StatusReason::Initial, self.replication.settings.suspect_after);
+            return Ok(self.answer("reachable", view, self.replication.mirror.source()));
         }
-        let row = self.row_in_store(id).await?.ok_or(PresenceError::UnknownMitra)?;
-        let view = MitraView::of_row(&row, StatusReason::Initial, self.fresh_in_store());
-        Ok(self.answer("reachable", view, self.store.source()))
+        let row = self.replication.reads.row(id).await?.ok_or(PresenceError::UnknownMitra)?;
+        let view = MitraView::of_row(&row, StatusReason::Initial, self.replication.settings.fresh_in_store());
+        Ok(self.answer("reachable", view, self.replication.store.source()))
     }
 
     /// A mitra's own status: the truth from the store, freshness from whoever knows the newest heartbeat.
@@ -71,14 +69,14 @@ impl Presence {
     /// # Errors
     /// Unknown mitra; the store cannot be asked.
     pub async fn status(&self, id: MitraId) -> Result<MitraView, PresenceError> {
-        let row = self.store.mitra(id).await?.ok_or(PresenceError::UnknownMitra)?;
+        let row = self.replication.store.mitra(id).await?.ok_or(PresenceError::UnknownMitra)?;
         Ok(self.view(&row, StatusReason::Initial).await)
     }
 
     /// A row with its freshness, from whoever knows the newest heartbeat.
     pub(super) async fn view(&self, row: &MitraRow, reason: StatusReason) -> MitraView {
         let ages = self.heartbeat_ages(&[row.id]).await;
-        self.judged(MitraView::of_row(row, reason, self.fresh_in_store()), ages.as_ref())
+        self.judged(MitraView::of_row(row, reason, self.replication.settings.fresh_in_store()), ages.as_ref())
     }
 
     /// One page of mitras in order of id.
@@ -92,25 +90,30 @@ impl Presence {
             after: filter.after,
             limit: filter.limit,
         };
-        let profiles = self.store.list(&query).await?;
+        let profiles = self.replication.store.list(&query).await?;
         let ids: Vec<MitraId> = profiles.iter().map(|profile| profile.row.id).collect();
         let ages = self.heartbeat_ages(&ids).await;
         let next = (ids.len() == filter.limit as usize).then(|| ids.last().copied()).flatten();
         let mitras = profiles
             .into_iter()
             .map(|profile| {
-                let view = MitraView::of_row(&profile.row, StatusReason::Initial, self.fresh_in_store());
+                let view =
+                    MitraView::of_row(&profile.row, StatusReason::Initial, self.replication.settings.fresh_in_store());
                 self.judged(MitraView { display_name: Some(profile.display_name), ..view }, ages.as_ref())
             })
             .filter(|view| filter.state.is_none_or(|state| state.admits(view.fresh)))
             .collect();
-        let answer = self.answer("list", (), if ages.is_some() { self.mirror.source() } else { self.store.source() });
+        let answer = self.answer(
+            "list",
+            (),
+            if ages.is_some() { self.replication.mirror.source() } else { self.replication.store.source() },
+        );
         Ok(ListPage { mitras, next, source: answer.source, stale: answer.stale, as_of: answer.as_of })
     }
 
     /// Ages of the last heartbeats as the live mirror knows them; `None` when it cannot be asked. Up to 1,000 ids.
     async fn heartbeat_ages(&self, ids: &[MitraId]) -> Option<HashMap<MitraId, Duration>> {
-        let entries = self.mirror.trusted_entries(ids).await?;
+        let entries = self.replication.mirror.trusted_entries(ids).await?;
         Some(entries.into_iter().flatten().filter_map(|entry| Some((entry.id, entry.heartbeat_age?))).collect())
     }
 
@@ -119,44 +122,28 @@ impl Presence {
         match ages {
             Some(ages) => {
                 let age = ages.get(&view.change.mitra_id).copied();
-                MitraView { heartbeat_age: None, fresh: false, ..view }.heard(age, self.settings.suspect_after)
+                MitraView { heartbeat_age: None, fresh: false, ..view }
+                    .heard(age, self.replication.settings.suspect_after)
             }
             None => view,
         }
     }
 
     pub(super) fn answer<T>(&self, op: &'static str, value: T, source: Source) -> Answer<T> {
-        self.metrics.read(op, source);
+        self.replication.metrics.read(op, source);
         Answer { value, source, stale: self.is_stale(source), as_of: Utc::now() }
     }
 
     /// Whether what this source says now may be older than it looks.
     pub(super) fn is_stale(&self, source: Source) -> bool {
-        let is_store = source == self.store.source();
-        source == Source::Local || self.mode() == Mode::Stale || (is_store && !self.store_is_settled())
+        let is_store = source == self.replication.store.source();
+        source == Source::Local
+            || self.replication.mode.mode() == Mode::Stale
+            || (is_store && !self.replication.trust.store_is_settled())
     }
 
     /// The last hour at 10 s, oldest first; empty while the mirror cannot be asked.
     pub async fn history(&self) -> Vec<HistoryPoint> {
-        self.mirror.history().await.unwrap_or_default()
-    }
-
-    /// Whether this node should be given traffic. A node whose stores are away stays ready once it has been: taking every
-    /// node out of the load balancer because a shared store is down would be the outage.
-    pub fn readiness(&self) -> Readiness {
-        let mode = self.mode();
-        let started = self.started.load(Relaxed);
-        let leaving = self.leaving.load(Relaxed);
-        let is_away = self.evidence.store_is_away();
-        let line = |name, ok, detail: &str| Check { name, ok, detail: detail.to_owned() };
-        Readiness {
-            ready: started && !leaving,
-            checks: vec![
-                line("started", started, if started { "serving" } else { "starting" }),
-                line("mode", mode == Mode::Live, mode.as_str()),
-                line("store", !is_away, if is_away { "does not answer: commands are refused" } else { "answers" }),
-                line("drain", !leaving, if leaving { "stopping" } else { "staying" }),
-            ],
-        }
+        self.replication.mirror.history().await.unwrap_or_default()
     }
 }

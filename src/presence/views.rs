@@ -9,9 +9,8 @@ use crate::{
     domain::{
         Counts, Fence, MitraId, MitraRow, NodeRecord, Reachability, SocketCounts, Source, StatusChange, StatusReason,
     },
-    mirror::Entry,
     protocol::{DashboardBody, StatusBody},
-    store::DurableState,
+    replication::{DurableState, Entry},
 };
 
 /// An answer that says where it came from, how old it is and whether it may no longer be true.

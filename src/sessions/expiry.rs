@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{select, time::sleep};
 
 use super::Sessions;
-use crate::presence::PresenceError;
+use crate::replication::PresenceError;
 
 /// The next end is looked up at least this often: another node or program may have written an earlier one.
 const LOOK: Duration = Duration::from_secs(1);

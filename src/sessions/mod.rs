@@ -1,7 +1,7 @@
 //! Chat sessions: their life from searching to the end, and the time they have.
 //!
-//! Assignment is law and is decided in the store, in one transaction under its lock; here the order is kept: commit, then
-//! carry the mitras concerned to the mirror and to their sockets. The state machine is in `domain`, the calls are in `api`,
+//! The store enforces assignment, in one transaction under its lock; here the order is kept: commit, then propagate the
+//! mitras concerned to the mirror and to their sockets. The state machine is in `domain`, the calls are in `api`,
 //! `app` starts the one routine that expires what ran out.
 
 mod expiry;
@@ -12,23 +12,25 @@ use tokio::sync::Notify;
 
 use crate::{
     domain::{Cause, ChatSession, CustomerId, SessionAction, SessionId, StatusReason},
-    presence::{Presence, PresenceError, StoreClient},
-    store::SessionChange,
+    replication::{PresenceError, Propagator, Replication, SessionChange, StoreClient},
 };
 
 /// The use cases of sessions. Shared as `Arc<Sessions>`.
 pub struct Sessions {
-    presence: Arc<Presence>,
     store: StoreClient,
+    propagator: Arc<Propagator>,
     /// A session's time may end earlier than the timer believes.
     sooner: Notify,
 }
 
 impl Sessions {
     /// Sessions over these parts. Nothing expires until [`Sessions::keep_time`] is driven.
-    pub fn new(presence: Arc<Presence>) -> Self {
-        let store = presence.store().clone();
-        Self { presence, store, sooner: Notify::new() }
+    pub fn new(replication: &Replication) -> Self {
+        Self {
+            store: replication.store.clone(),
+            propagator: Arc::clone(&replication.propagator),
+            sooner: Notify::new(),
+        }
     }
 
     /// A session that searches; a missing customer is created. The same id again gives the session as it is now.
@@ -69,6 +71,6 @@ impl Sessions {
 
     async fn carry(&self, changes: Vec<SessionChange>) {
         let mitras = changes.into_iter().filter(|change| change.changed).flat_map(|change| change.mitras).collect();
-        self.presence.carry(mitras, StatusReason::Session).await;
+        self.propagator.propagate_rows(mitras, StatusReason::Session).await;
     }
 }

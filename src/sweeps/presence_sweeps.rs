@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{Run, Sweep};
-use crate::presence::{Presence, Restraint, Swept};
+use crate::{
+    presence::{Presence, Restraint, Swept},
+    replication::HeartbeatWriter,
+};
 
 /// Takes silent mitras durably offline.
 pub struct AutoOffline(pub Arc<Presence>);
@@ -36,7 +39,7 @@ impl Sweep for AutoOffline {
 }
 
 /// Writes the heartbeats heard since the last run to the store.
-pub struct HeartbeatMirror(pub Arc<Presence>);
+pub struct HeartbeatMirror(pub Arc<HeartbeatWriter>);
 
 #[async_trait]
 impl Sweep for HeartbeatMirror {
@@ -45,7 +48,7 @@ impl Sweep for HeartbeatMirror {
     }
 
     async fn run(&self) -> Run {
-        match self.0.save_heartbeats().await {
+        match self.0.save().await {
             Ok(moved) => Run::Done(format!("{moved} heartbeats written")),
             Err(error) => Run::Failed(error.to_string()),
         }

@@ -100,13 +100,13 @@ async fn the_heartbeat_mirror_writes_only_what_beat_since_and_is_idempotent(worl
     let (beating, silent) = (node.online_mitra().await, node.online_mitra().await);
     let mut socket = node.dial_mitra(&beating).await;
     node.flushed().await;
-    assert_eq!(node.presence().save_heartbeats().await.unwrap(), 1);
-    assert_eq!(node.presence().save_heartbeats().await.unwrap(), 0, "nobody has beaten since");
+    assert_eq!(node.heartbeats().save().await.unwrap(), 1);
+    assert_eq!(node.heartbeats().save().await.unwrap(), 0, "nobody has beaten since");
     let stored = async |id| node.store().mitra(id).await.unwrap().unwrap().heartbeat_age.unwrap();
     eventually("time passes", async || (stored(beating.id).await >= OLD).then_some(())).await;
     socket.is_alive().await;
     node.flushed().await;
-    assert_eq!(node.presence().save_heartbeats().await.unwrap(), 1);
+    assert_eq!(node.heartbeats().save().await.unwrap(), 1);
     assert!(stored(beating.id).await < stored(silent.id).await);
 }
 
@@ -160,14 +160,14 @@ async fn the_heartbeat_mirror_is_idempotent_over_two_nodes(world: World) {
                 .unwrap();
         row.0
     };
-    nodes[1].presence().save_heartbeats().await.unwrap();
+    nodes[1].heartbeats().save().await.unwrap();
     let newest = at().await;
     // The other node heard its socket earlier: its older time changes nothing.
-    nodes[0].presence().save_heartbeats().await.unwrap();
+    nodes[0].heartbeats().save().await.unwrap();
     assert!(at().await >= newest);
     let before = at().await;
     for node in &nodes {
-        assert_eq!(node.presence().save_heartbeats().await.unwrap(), 0);
+        assert_eq!(node.heartbeats().save().await.unwrap(), 0);
     }
     assert_eq!(at().await, before);
     assert!(Keys::of(&world, mitra.id).liveness);

@@ -9,6 +9,7 @@ use hadir::{
     config::Config,
     domain::{Actor, Cause, MitraId, Mode, Role, SubjectId},
     presence::Presence,
+    replication::HeartbeatWriter,
     store::Store,
 };
 use reqwest::{Method, Response, StatusCode};
@@ -90,6 +91,11 @@ impl Node {
 
     pub fn presence(&self) -> &Arc<Presence> {
         self.server.presence()
+    }
+
+    /// The way of this node's heartbeats, for driving it by hand.
+    pub fn heartbeats(&self) -> &Arc<HeartbeatWriter> {
+        self.server.heartbeats()
     }
 
     /// The truth, asked through this node's proxy.
@@ -226,8 +232,8 @@ impl Node {
 
     /// The mirror believes what the store says, everything known was delivered.
     pub async fn flushed(&self) {
-        self.presence().flush_heartbeats(&mut Vec::new()).await;
-        self.presence().flush_to_store().await;
+        self.heartbeats().flush(&mut Vec::new()).await;
+        self.heartbeats().flush_to_store().await;
     }
 
     pub async fn stop(self) {

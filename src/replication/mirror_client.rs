@@ -32,7 +32,7 @@ enum Kind {
 }
 
 /// The mirror as all parts of a node use it.
-pub(super) struct MirrorClient {
+pub(crate) struct MirrorClient {
     mirror: Arc<dyn Mirror>,
     mode: Arc<ModeControl>,
     hub: Arc<Hub>,
@@ -43,7 +43,7 @@ pub(super) struct MirrorClient {
 }
 
 impl MirrorClient {
-    pub(super) fn new(
+    pub(crate) fn new(
         mirror: Arc<dyn Mirror>,
         mode: Arc<ModeControl>,
         hub: Arc<Hub>,
@@ -54,80 +54,80 @@ impl MirrorClient {
     }
 
     /// Which mirror this is.
-    pub(super) fn source(&self) -> Source {
+    pub(crate) fn source(&self) -> Source {
         self.mirror.source()
     }
 
     /// What the mirror tells unasked.
-    pub(super) fn events(&self) -> Receiver<MirrorEvent> {
+    pub(crate) fn events(&self) -> Receiver<MirrorEvent> {
         self.mirror.events()
     }
 
     /// The hub's time on the mirror's clock. Never later than the mirror's own now: the offset was taken when a reply
     /// arrived, and the mirror had read its clock before.
-    pub(super) fn clock_ms(&self, hub_ms: u64) -> u64 {
+    pub(crate) fn clock_ms(&self, hub_ms: u64) -> u64 {
         hub_ms.saturating_add_signed(self.ahead_ms.load(Relaxed))
     }
 
     /// Applies rows by their fence; answers in the order of the writes.
-    pub(super) async fn apply(&self, writes: &[Write]) -> Result<Vec<Applied>, MirrorError> {
+    pub(crate) async fn apply(&self, writes: &[Write]) -> Result<Vec<Applied>, MirrorError> {
         let report = self.measured("apply", Kind::Write, self.mirror.apply(writes)).await?;
         self.apply_pulse(report.pulse);
         Ok(report.outcomes)
     }
 
     /// Extends the life of mitras; answers which heartbeats were refused.
-    pub(super) async fn beat(&self, beats: &[Beat]) -> Result<Vec<Refusal>, MirrorError> {
+    pub(crate) async fn beat(&self, beats: &[Beat]) -> Result<Vec<Refusal>, MirrorError> {
         let report = self.measured("beat", Kind::Write, self.mirror.beat(beats)).await?;
         self.apply_pulse(report.pulse);
         Ok(report.refused)
     }
 
     /// Counts, and publishes what is due.
-    pub(super) async fn tick(&self) -> Result<Pulse, MirrorError> {
+    pub(crate) async fn tick(&self) -> Result<Pulse, MirrorError> {
         let pulse = self.measured("tick", Kind::Question, self.mirror.tick()).await?;
         self.apply_pulse(pulse.clone());
         Ok(pulse)
     }
 
     /// The counts; `None` unless the mirror is trusted.
-    pub(super) async fn counts(&self) -> Option<Counts> {
+    pub(crate) async fn counts(&self) -> Option<Counts> {
         let (counts, pulse) = self.trusted("counts", self.mirror.counts()).await?;
         self.apply_pulse(pulse);
         self.mode.is_live().then_some(counts)
     }
 
     /// A sample of the available; `None` unless the mirror is trusted.
-    pub(super) async fn find_available(&self, limit: u32) -> Option<AvailablePage> {
+    pub(crate) async fn find_available(&self, limit: u32) -> Option<AvailablePage> {
         let (page, pulse) = self.trusted("find_available", self.mirror.find_available(limit)).await?;
         self.apply_pulse(pulse);
         self.mode.is_live().then_some(page)
     }
 
     /// What is known of each id, in order; `None` unless the mirror is trusted.
-    pub(super) async fn trusted_entries(&self, ids: &[MitraId]) -> Option<Vec<Option<Entry>>> {
+    pub(crate) async fn trusted_entries(&self, ids: &[MitraId]) -> Option<Vec<Option<Entry>>> {
         let Entries { of_each, epoch } = self.trusted("entries", self.mirror.entries(ids)).await?;
         self.mode.mirror_answered(epoch.as_ref());
         self.mode.is_live().then_some(of_each)
     }
 
     /// What is known of each id, in order, whether the mirror is trusted or not.
-    pub(super) async fn entries(&self, ids: &[MitraId]) -> Result<Vec<Option<Entry>>, MirrorError> {
+    pub(crate) async fn entries(&self, ids: &[MitraId]) -> Result<Vec<Option<Entry>>, MirrorError> {
         Ok(self.measured("entries", Kind::Question, self.mirror.entries(ids)).await?.of_each)
     }
 
     /// Whether staff deactivated the mitra; `None` unless the mirror is trusted.
-    pub(super) async fn is_deactivated(&self, id: MitraId) -> Option<bool> {
+    pub(crate) async fn is_deactivated(&self, id: MitraId) -> Option<bool> {
         self.trusted("is_deactivated", self.mirror.is_deactivated(id)).await
     }
 
     /// The cached snapshot, if there is one.
-    pub(super) async fn cached_snapshot(&self) -> Option<Snapshot> {
+    pub(crate) async fn cached_snapshot(&self) -> Option<Snapshot> {
         self.measured("cached_snapshot", Kind::Question, self.mirror.cached_snapshot()).await.ok().flatten()
     }
 
     /// Claims silent mitras, no more than `caution` allows.
-    pub(super) async fn claim_silent(
+    pub(crate) async fn claim_silent(
         &self,
         silent_for: Duration,
         limit: u32,
@@ -137,47 +137,47 @@ impl MirrorClient {
     }
 
     /// Puts claimed mitras back.
-    pub(super) async fn unclaim(&self, claimed: &[Claimed]) -> Result<(), MirrorError> {
+    pub(crate) async fn unclaim(&self, claimed: &[Claimed]) -> Result<(), MirrorError> {
         self.measured("unclaim", Kind::Question, self.mirror.unclaim(claimed)).await
     }
 
     /// One page of the ids that the mirror knows.
-    pub(super) async fn known(&self, cursor: u64) -> Result<(u64, Vec<MitraId>), MirrorError> {
+    pub(crate) async fn known(&self, cursor: u64) -> Result<(u64, Vec<MitraId>), MirrorError> {
         self.measured("known", Kind::Question, self.mirror.known(cursor)).await
     }
 
     /// Removes ids that the store does not have.
-    pub(super) async fn forget(&self, ids: &[(MitraId, Fence)]) -> Result<u64, MirrorError> {
+    pub(crate) async fn forget(&self, ids: &[(MitraId, Fence)]) -> Result<u64, MirrorError> {
         self.measured("forget", Kind::Question, self.mirror.forget(ids)).await
     }
 
     /// Declares the mirror seeded.
-    pub(super) async fn open_epoch(&self, seeded: u64) -> Result<Arc<str>, MirrorError> {
+    pub(crate) async fn open_epoch(&self, seeded: u64) -> Result<Arc<str>, MirrorError> {
         self.measured("open_epoch", Kind::Write, self.mirror.open_epoch(seeded)).await
     }
 
     /// Tells every node.
-    pub(super) async fn tell(&self, message: &ControlMessage) -> Result<(), MirrorError> {
+    pub(crate) async fn tell(&self, message: &ControlMessage) -> Result<(), MirrorError> {
         self.measured("tell", Kind::Question, self.mirror.tell(message)).await
     }
 
     /// Writes this node's record; answers those of all live nodes.
-    pub(super) async fn report_node(&self) -> Result<Vec<NodeRecord>, MirrorError> {
+    pub(crate) async fn report_node(&self) -> Result<Vec<NodeRecord>, MirrorError> {
         self.measured("report_node", Kind::Write, self.mirror.report_node(&self.mode.node_record())).await
     }
 
     /// The last hour; `None` unless the mirror is trusted.
-    pub(super) async fn history(&self) -> Option<Vec<HistoryPoint>> {
+    pub(crate) async fn history(&self) -> Option<Vec<HistoryPoint>> {
         self.trusted("history", self.mirror.history()).await
     }
 
     /// Replaces the listening connection.
-    pub(super) async fn resubscribe(&self) {
+    pub(crate) async fn resubscribe(&self) {
         self.mirror.resubscribe().await;
     }
 
     /// Offers a snapshot of the mirror to the watchers; one of another epoch makes the supervisor poll.
-    pub(super) fn offer(&self, snapshot: Snapshot) {
+    pub(crate) fn offer(&self, snapshot: Snapshot) {
         let as_of_ms = u64::try_from(snapshot.as_of.timestamp_millis()).unwrap_or_default();
         if self.mode.is_live() && self.mode.last_epoch().is_some_and(|epoch| epoch != snapshot.epoch) {
             self.signals.poll_within(Duration::ZERO);

@@ -5,10 +5,8 @@ use std::time::Duration;
 use super::{Presence, PresenceError};
 use crate::{
     domain::{MitraId, StatusReason},
-    mirror::{Caution, Claimed, Write},
+    replication::{Caution, Claimed, Restraint, Write},
 };
-
-pub use crate::mirror::Restraint;
 
 /// Mitras in one round of a sweep.
 const BATCH: u32 = 1_000;
@@ -44,16 +42,17 @@ impl Presence {
             if let Some(why) = self.lacks_evidence() {
                 return Ok(if expired > 0 { Swept::Expired(expired) } else { Swept::Skipped(why) });
             }
-            let claims = self.mirror.claim_silent(self.settings.offline_after, BATCH, &self.caution()).await?;
+            let claims =
+                self.replication.mirror.claim_silent(self.settings.offline_after, BATCH, &self.caution()).await?;
             // Frozen between the question and the answer, this node would have claimed its own mitras.
             if let Some(why) = self.lacks_evidence() {
-                self.mirror.unclaim(&claims.claimed).await?;
+                self.replication.mirror.unclaim(&claims.claimed).await?;
                 return Ok(Swept::Skipped(why));
             }
             if !claims.claimed.is_empty() {
                 expired += self.expire(&claims.claimed).await?;
             }
-            self.metrics.set_auto_offline_left(claims.left);
+            self.replication.metrics.set_auto_offline_left(claims.left);
             if let Some((restraint, held_for)) = claims.restraint
                 && claims.claimed.len() < BATCH as usize
             {
@@ -71,6 +70,10 @@ impl Presence {
         }
     }
 
+    fn lacks_evidence(&self) -> Option<&'static str> {
+        self.replication.trust.lacks_evidence(self.replication.mode.live_for())
+    }
+
     fn caution(&self) -> Caution {
         Caution {
             // A little less than the cadence: the next run is a new sweep though it comes a moment early.
@@ -84,19 +87,19 @@ impl Presence {
 
     async fn expire(&self, claimed: &[Claimed]) -> Result<u64, PresenceError> {
         let candidates: Vec<(MitraId, i64)> = claimed.iter().map(|one| (one.id, one.online_epoch)).collect();
-        let _writing = self.known.writing(claimed.iter().map(|one| one.id).collect());
-        let changed = match self.store.expire_silent(&candidates, self.settings.offline_after).await {
+        let _writing = self.replication.propagator.writing(claimed.iter().map(|one| one.id).collect());
+        let changed = match self.replication.store.expire_silent(&candidates, self.settings.offline_after).await {
             Ok(changed) => changed,
             Err(error) => {
                 // Whether the write took effect is unknown; the fence keeps the newer of the two either way.
-                if let Err(lost) = self.mirror.unclaim(claimed).await {
+                if let Err(lost) = self.replication.mirror.unclaim(claimed).await {
                     tracing::warn!(%lost, claimed = claimed.len(), "claimed mitras wait for the next reseed");
                 }
                 return Err(error);
             }
         };
         let expired = changed.len() as u64;
-        self.metrics.auto_offlined(expired);
+        self.replication.metrics.auto_offlined(expired);
         if expired > 0 {
             tracing::info!(expired, "silent mitras taken offline");
         }
@@ -108,16 +111,16 @@ impl Presence {
             .map(|row| Write { row, heartbeat_age: None, announce: Some(StatusReason::AutoOffline) })
             .collect();
         if !kept.is_empty() {
-            match self.store.mitras(&kept).await {
+            match self.replication.store.mitras(&kept).await {
                 Ok(rows) => writes.extend(rows.into_iter().map(|row| {
                     let heartbeat_age = row.heartbeat_age;
                     Write { row, heartbeat_age, announce: None }
                 })),
                 // What was changed must still be told; these are put right when the store answers again.
-                Err(_) => kept.iter().for_each(|id| self.remember_unapplied(*id)),
+                Err(_) => kept.iter().for_each(|id| self.replication.propagator.remember_unapplied(*id)),
             }
         }
-        self.carry_on(&writes).await;
+        self.replication.propagator.propagate(&writes).await;
         Ok(expired)
     }
 }

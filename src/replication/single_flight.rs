@@ -1,7 +1,8 @@
-//! Questions to the store that many share while the mirror is away, so that an outage of Valkey does not become a stampede on
-//! Postgres: however many ask, the store is asked a few times a second.
+//! Single flight: callers that ask the store for the same thing at once share one query.
+//!
+//! An outage of Valkey must not become a stampede on Postgres: however many ask, the store is asked a few times a second.
 
-use std::{collections::HashMap, future::Future, time::Duration};
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -9,8 +10,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Presence, PresenceError};
-use crate::domain::{AvailablePage, Counts, MitraId, MitraRow, Mode};
+use super::{Parts, PresenceError, ReplicationSettings, mode_control::ModeControl, store_client::StoreClient};
+use crate::{
+    domain::{AvailablePage, Counts, MitraId, MitraRow, Mode},
+    hub::Hub,
+};
 
 /// For how long an answer (or a failure) of the store serves everybody.
 const KEPT_MS: u64 = 500;
@@ -26,18 +30,18 @@ const SAMPLE: u32 = 500;
 type Answer<T> = Result<T, PresenceError>;
 
 /// One answer, asked for once at a time and kept for a moment. Whoever comes meanwhile waits for it.
-pub(super) struct Shared<T> {
+pub(crate) struct SingleFlight<T> {
     held: Turn<Option<(u64, Answer<T>)>>,
 }
 
-impl<T> Default for Shared<T> {
+impl<T> Default for SingleFlight<T> {
     fn default() -> Self {
         Self { held: Turn::default() }
     }
 }
 
-impl<T: Clone> Shared<T> {
-    pub(super) async fn get(&self, now_ms: impl Fn() -> u64, ask: impl Future<Output = Answer<T>>) -> Answer<T> {
+impl<T: Clone> SingleFlight<T> {
+    pub(crate) async fn get(&self, now_ms: impl Fn() -> u64, ask: impl Future<Output = Answer<T>>) -> Answer<T> {
         let mut held = self.held.lock().await;
         if let Some((at, answer)) = &*held
             && now_ms() < at + KEPT_MS
@@ -57,7 +61,7 @@ impl<T: Clone> Shared<T> {
 /// Rows of single mitras. Whoever gets the turn asks for all that wait, and they find their answers when their turns come,
 /// which is before that of anybody who came later: turns are given in order.
 #[derive(Default)]
-pub(super) struct Rows {
+struct Rows {
     wanted: Mutex<Wanted>,
     turn: Turn<LastQuestion>,
 }
@@ -76,38 +80,61 @@ struct LastQuestion {
     answer: Option<Answer<HashMap<MitraId, MitraRow>>>,
 }
 
-impl Presence {
+/// What many callers ask the store at once, asked once for all of them.
+pub struct StoreReads {
+    settings: Arc<ReplicationSettings>,
+    hub: Arc<Hub>,
+    mode: Arc<ModeControl>,
+    store: StoreClient,
+    counts: SingleFlight<Counts>,
+    sample: SingleFlight<AvailablePage>,
+    rows: Rows,
+}
+
+impl StoreReads {
+    pub(super) fn new(parts: &Parts) -> Self {
+        Self {
+            settings: Arc::clone(&parts.settings),
+            hub: Arc::clone(&parts.hub),
+            mode: Arc::clone(&parts.mode),
+            store: parts.store.clone(),
+            counts: SingleFlight::default(),
+            sample: SingleFlight::default(),
+            rows: Rows::default(),
+        }
+    }
+
     /// The counts of the store, at most a moment old.
-    pub(super) async fn counts_in_store(&self) -> Answer<Counts> {
-        self.shared_counts.get(|| self.hub.now_ms(), self.store.counts(self.fresh_in_store())).await
+    pub(crate) async fn counts(&self) -> Answer<Counts> {
+        self.counts.get(|| self.hub.now_ms(), self.store.counts(self.settings.fresh_in_store())).await
     }
 
     /// The counts of the store as they are now, for the one routine that pushes them.
-    pub(super) async fn count_in_store(&self) -> Answer<Counts> {
-        self.shared_counts.forget().await;
-        self.counts_in_store().await
+    pub(super) async fn counts_now(&self) -> Answer<Counts> {
+        self.counts.forget().await;
+        self.counts().await
     }
 
     /// A sample of those whom the store holds for available, at most a moment old, larger than anybody asks for.
-    pub(super) async fn sample_in_store(&self) -> Answer<AvailablePage> {
-        let ask = self.store.find_available(self.fresh_in_store(), SAMPLE);
-        self.shared_sample.get(|| self.hub.now_ms(), ask).await
+    pub(crate) async fn sample(&self) -> Answer<AvailablePage> {
+        let ask = self.store.find_available(self.settings.fresh_in_store(), SAMPLE);
+        self.sample.get(|| self.hub.now_ms(), ask).await
     }
 
     /// One mitra's row, asked for together with others'.
-    pub(super) async fn row_in_store(&self, id: MitraId) -> Answer<Option<MitraRow>> {
+    pub(crate) async fn row(&self, id: MitraId) -> Answer<Option<MitraRow>> {
         let request = {
-            let mut wanted = self.shared_rows.wanted.lock();
+            let mut wanted = self.rows.wanted.lock();
             wanted.requests += 1;
             let request = wanted.requests;
             wanted.ids.insert(id, request);
             request
         };
         // Both away: whoever waited would only wait for the next deadline.
-        if self.mode() == Mode::Stale {
+        if self.mode.mode() == Mode::Stale {
             return Err(PresenceError::Unavailable("neither store can be asked; try again shortly".to_owned()));
         }
-        let Ok(mut last) = timeout(PATIENCE, self.shared_rows.turn.lock()).await else {
+        let Ok(mut last) = timeout(PATIENCE, self.rows.turn.lock()).await else {
             return Err(PresenceError::Unavailable("too many wait for the store; try again shortly".to_owned()));
         };
         // An answer that was asked for before the request came is none.
@@ -118,17 +145,13 @@ impl Presence {
             }
             // Left in the list until the answer is there: whoever asks may be gone before.
             let asked: HashMap<MitraId, u64> = {
-                let wanted = self.shared_rows.wanted.lock();
+                let wanted = self.rows.wanted.lock();
                 let others = wanted.ids.iter().map(|(id, request)| (*id, *request)).take(BATCH - 1);
                 others.chain([(id, wanted.ids.get(&id).copied().unwrap_or(request))]).collect()
             };
             let ids: Vec<MitraId> = asked.keys().copied().collect();
             let answer = self.store.mitras(&ids).await;
-            self.shared_rows
-                .wanted
-                .lock()
-                .ids
-                .retain(|id, newest| asked.get(id).is_none_or(|request| request < newest));
+            self.rows.wanted.lock().ids.retain(|id, newest| asked.get(id).is_none_or(|request| request < newest));
             *last = LastQuestion {
                 at_ms: self.hub.now_ms(),
                 asked,

@@ -2,29 +2,92 @@
 
 use std::{
     mem,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
-use tokio::join;
+use parking_lot::Mutex;
+use tokio::time::{MissedTickBehavior, interval};
 
-use super::{MitraView, Presence, PresenceError};
+use super::{
+    Parts, PresenceError, ReplicationSettings, mirror_client::MirrorClient, mode_control::ModeControl,
+    propagate::Propagator, store_client::StoreClient, trust::Trust,
+};
 use crate::{
     domain::{MitraId, Mode, StatusChange, StatusReason},
-    hub::{PendingBeat, Seat},
+    hub::{Hub, PendingBeat, Seat},
     mirror::{Beat, MirrorError, Refusal, Refused, Write},
     protocol::Close,
+    telemetry::Metrics,
 };
 
 /// Heartbeats in one call of the mirror or the store.
 const BATCH: usize = 1_000;
 
-impl Presence {
+/// Brings the heartbeats of this node to the mirror and to the store.
+pub struct HeartbeatWriter {
+    settings: Arc<ReplicationSettings>,
+    hub: Arc<Hub>,
+    metrics: Metrics,
+    mode: Arc<ModeControl>,
+    trust: Arc<Trust>,
+    mirror: Arc<MirrorClient>,
+    store: StoreClient,
+    propagator: Arc<Propagator>,
+    /// Seats whose newest heartbeat the store has not seen. Bounded by the flag on the seat.
+    unsaved: Mutex<Vec<Arc<Seat>>>,
+    saved_ms: AtomicU64,
+    /// When a mirror that is being rebuilt was last told of the sockets here.
+    asserted_ms: AtomicU64,
+}
+
+impl HeartbeatWriter {
+    pub(super) fn new(parts: &Parts, propagator: &Arc<Propagator>) -> Self {
+        Self {
+            settings: Arc::clone(&parts.settings),
+            hub: Arc::clone(&parts.hub),
+            metrics: parts.metrics.clone(),
+            mode: Arc::clone(&parts.mode),
+            trust: Arc::clone(&parts.trust),
+            mirror: Arc::clone(&parts.mirror),
+            store: parts.store.clone(),
+            propagator: Arc::clone(propagator),
+            unsaved: Mutex::default(),
+            saved_ms: AtomicU64::new(0),
+            asserted_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Delivers pending heartbeats to the mirror at this cadence for as long as it is polled.
+    pub async fn keep_flushing(self: Arc<Self>, every: Duration) {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beats = Vec::new();
+        loop {
+            ticks.tick().await;
+            self.flush(&mut beats).await;
+        }
+    }
+
+    /// Writes heartbeats to the store while the mirror is not live, for as long as it is polled. A task of its own: a store
+    /// that is unavailable as well must not keep the mirror waiting.
+    pub async fn keep_flushing_to_store(self: Arc<Self>, every: Duration) {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.flush_to_store().await;
+        }
+    }
+
     /// Delivers the pending heartbeats to the mirror, by way of `beats`, a list that the caller keeps for the next time. Returns
     /// how many were delivered. What cannot be delivered waits in the hub, each mitra once. Without the mirror
-    /// [`Presence::flush_to_store`] takes them.
-    pub async fn flush_heartbeats(&self, beats: &mut Vec<PendingBeat>) -> usize {
-        match self.mode() {
+    /// [`HeartbeatWriter::flush_to_store`] takes them.
+    pub async fn flush(&self, beats: &mut Vec<PendingBeat>) -> usize {
+        match self.mode.mode() {
             Mode::Live => self.flush_to_mirror(beats).await,
             Mode::Rebuilding => {
                 self.assert_seats_at_pace().await;
@@ -80,7 +143,7 @@ impl Presence {
                 .collect();
             let Ok(refused) = self.mirror.beat(&wire).await else {
                 // Heard all the same: nobody is judged silent by this node, and the store is told.
-                self.evidence.mirror_missed_heartbeats(self.hub.now_ms());
+                self.trust.mirror_missed_heartbeats();
                 self.remember_unsaved(beats.iter().map(|beat| Arc::clone(&beat.seat)));
                 self.hub.put_back(beats);
                 return delivered;
@@ -106,7 +169,7 @@ impl Presence {
             return 0;
         }
         let now = self.hub.now_ms();
-        let last = self.heartbeats_saved_ms.load(Relaxed);
+        let last = self.saved_ms.load(Relaxed);
         let pace = self.settings.heartbeat_interval.as_millis() as u64;
         if last > 0 && now.saturating_sub(last) < pace {
             return 0;
@@ -118,9 +181,9 @@ impl Presence {
         }
         let ids: Vec<MitraId> = beats.iter().map(|beat| beat.seat.id()).collect();
         self.remember_unsaved(beats.into_iter().map(|beat| beat.seat));
-        let Ok(saved) = self.save_heartbeats().await else { return 0 };
-        self.heartbeats_saved_ms.store(now, Relaxed);
-        self.report_lone().await;
+        let Ok(saved) = self.save().await else { return 0 };
+        self.saved_ms.store(now, Relaxed);
+        self.report_isolation().await;
         for ids in ids.chunks(BATCH) {
             if let Ok(rows) = self.store.mitras(ids).await {
                 rows.iter().for_each(|row| self.hub.apply_status(&StatusChange::of(row, StatusReason::External)));
@@ -134,7 +197,7 @@ impl Presence {
     ///
     /// # Errors
     /// The store cannot be asked; what was not written waits for the next time.
-    pub async fn save_heartbeats(&self) -> Result<u64, PresenceError> {
+    pub async fn save(&self) -> Result<u64, PresenceError> {
         let mut seats = mem::take(&mut *self.unsaved.lock());
         let mut saved = 0;
         while !seats.is_empty() {
@@ -145,7 +208,7 @@ impl Presence {
             match self.store.record_heartbeats(&ages).await {
                 Ok(moved) => saved += moved,
                 Err(error) => {
-                    self.evidence.store_missed_heartbeats(self.hub.now_ms());
+                    self.trust.store_missed_heartbeats();
                     let tried = seats.split_off(seats.len().saturating_sub(BATCH));
                     let mut unsaved = self.unsaved.lock();
                     // Those that were not tried are still marked; of the others, who beat meanwhile is listed already.
@@ -187,7 +250,7 @@ impl Presence {
         for id in ids.iter().filter(|id| rows.iter().all(|row| row.id != **id)) {
             self.hub.disconnect((*id).into(), &Close::UNKNOWN_MITRA);
         }
-        self.carry_on(&writes).await;
+        self.propagator.propagate(&writes).await;
     }
 
     fn disputes(&self, refusal: &Refusal) -> bool {
@@ -202,38 +265,10 @@ impl Presence {
         }
     }
 
-    /// A heartbeat by REST, for an app in the background: guarded by the mirror without the database, or by the store
-    /// when the mirror is away; then it joins the node's batch.
-    ///
-    /// # Errors
-    /// Unknown or deactivated mitra; neither can be asked.
-    pub async fn heartbeat(&self, id: MitraId) -> Result<MitraView, PresenceError> {
-        let view = match self.view_in_mirror(id).await {
-            Some(view) => view,
-            None => {
-                let row = self.row_in_store(id).await?.ok_or(PresenceError::UnknownMitra)?;
-                MitraView::of_row(&row, StatusReason::Initial, self.fresh_in_store())
-            }
-        };
-        if !view.change.active {
-            self.hub.apply_status(&view.change);
-            return Err(PresenceError::Deactivated);
+    /// Says in the store that this node is without the mirror, while it writes its heartbeats there.
+    async fn report_isolation(&self) {
+        if let Err(error) = self.store.report_lone(&self.settings.node_id).await {
+            tracing::debug!(%error, "the others cannot be told that this node is without the mirror");
         }
-        if !view.change.online {
-            return Ok(view);
-        }
-        self.metrics.heartbeat();
-        self.hub.beat_detached(id, view.change.online_epoch, self.hub.now_ms());
-        Ok(view.heard(Some(Duration::ZERO), self.settings.suspect_after))
-    }
-
-    /// What the live mirror knows of a mitra, with a look at `mitras:deactivated`; `None` when the store must be asked.
-    async fn view_in_mirror(&self, id: MitraId) -> Option<MitraView> {
-        let ids = [id];
-        let (deactivated, known) = join!(self.mirror.is_deactivated(id), self.mirror.trusted_entries(&ids));
-        let (deactivated, entry) = (deactivated?, known?.pop()??);
-        let mut view = MitraView::of_entry(&entry, StatusReason::Initial, self.settings.suspect_after);
-        view.change.facts.active &= !deactivated;
-        Some(view)
     }
 }

@@ -1,5 +1,6 @@
-//! Whether this node may judge who is silent, and whether the store's heartbeats say who is fresh. Missing, empty, failed or
-//! late data is never evidence of absence.
+//! Trust: whether this node may judge who is silent, and whether the store's heartbeats say who is fresh.
+//!
+//! Missing, empty, failed or late data is never evidence of absence. The clients report here; nothing here calls them.
 
 use std::{
     sync::{
@@ -11,7 +12,7 @@ use std::{
 
 use tokio::time::sleep;
 
-use super::Presence;
+use crate::hub::Hub;
 
 /// Cadence of the node's look at its own punctuality.
 const PACE: Duration = Duration::from_millis(500);
@@ -24,10 +25,10 @@ const SETTLE: Duration = Duration::from_secs(3);
 
 /// When this node last had reason to doubt itself, in the hub's ms.
 #[derive(Default)]
-pub(super) struct Evidence {
+struct Evidence {
     store_failed_ms: AtomicU64,
     /// The store's last answer was none.
-    store_is_away: AtomicBool,
+    store_is_unavailable: AtomicBool,
     late_ms: AtomicU64,
     beat_ms: AtomicU64,
     /// When heartbeats could not be delivered to the mirror.
@@ -42,17 +43,17 @@ pub(super) struct Evidence {
 
 impl Evidence {
     /// Heartbeats could not be delivered to the mirror.
-    pub(super) fn mirror_missed_heartbeats(&self, now_ms: u64) {
+    fn mirror_missed_heartbeats(&self, now_ms: u64) {
         self.undelivered_ms.fetch_max(now_ms, Relaxed);
     }
 
     /// Heartbeats could not be written to the store.
-    pub(super) fn store_missed_heartbeats(&self, now_ms: u64) {
+    fn store_missed_heartbeats(&self, now_ms: u64) {
         self.missed_ms.fetch_max(now_ms, Relaxed);
     }
 
     /// The store answers, or does not.
-    pub(super) fn store_answers(&self, answers: bool, now_ms: u64) {
+    fn store_answers(&self, answers: bool, now_ms: u64) {
         if answers {
             let _unless_before = self.answers_since_ms.compare_exchange(0, now_ms, Relaxed, Relaxed);
         } else {
@@ -69,7 +70,7 @@ impl Evidence {
     }
 
     /// The mode is live, or is not.
-    pub(super) fn mode_changed(&self, is_live: bool, now_ms: u64) {
+    fn mode_changed(&self, is_live: bool, now_ms: u64) {
         if is_live {
             self.left_live_ms.store(0, Relaxed);
         } else {
@@ -88,19 +89,19 @@ impl Evidence {
     }
 
     /// The store did not answer.
-    pub(super) fn store_failed(&self, now_ms: u64) {
+    fn store_failed(&self, now_ms: u64) {
         self.store_failed_ms.fetch_max(now_ms, Relaxed);
-        self.store_is_away.store(true, Relaxed);
+        self.store_is_unavailable.store(true, Relaxed);
     }
 
     /// The store answered.
-    pub(super) fn store_answered(&self) {
-        self.store_is_away.store(false, Relaxed);
+    fn store_answered(&self) {
+        self.store_is_unavailable.store(false, Relaxed);
     }
 
     /// Whether the store did not answer when it was last asked.
-    pub(super) fn store_is_away(&self) -> bool {
-        self.store_is_away.load(Relaxed)
+    fn store_is_unavailable(&self) -> bool {
+        self.store_is_unavailable.load(Relaxed)
     }
 
     /// The node is on time, or says here that it was not.
@@ -136,9 +137,23 @@ impl Evidence {
     }
 }
 
-impl Presence {
+/// What this node may believe about itself and about the store.
+pub struct Trust {
+    evidence: Evidence,
+    hub: Arc<Hub>,
+    /// Cadence at which heartbeats reach the store while the mirror is live.
+    cadence: Duration,
+    /// For so long everything must have been well before a mitra is judged silent.
+    needed: Duration,
+}
+
+impl Trust {
+    pub(super) fn new(hub: Arc<Hub>, cadence: Duration, needed: Duration) -> Self {
+        Self { evidence: Evidence::default(), hub, cadence, needed }
+    }
+
     /// Watches over this node's own punctuality for as long as it is polled.
-    pub async fn keep_time(self: Arc<Self>) {
+    pub async fn watch_punctuality(self: Arc<Self>) {
         loop {
             self.evidence.beat(self.hub.now_ms());
             sleep(PACE).await;
@@ -146,20 +161,54 @@ impl Presence {
     }
 
     /// Whether the store's heartbeats may be believed: it answers, and was told of those who were heard while it did not.
-    pub(super) fn store_is_settled(&self) -> bool {
-        self.evidence.store_is_settled(self.settings.heartbeat_mirror_interval, self.hub.now_ms())
+    pub(crate) fn store_is_settled(&self) -> bool {
+        self.evidence.store_is_settled(self.cadence, self.hub.now_ms())
     }
 
     /// Whether the store knows enough for a seed of the mirror.
     pub(super) fn store_may_seed(&self) -> bool {
-        self.evidence.store_may_seed(self.settings.heartbeat_mirror_interval, self.hub.now_ms())
+        self.evidence.store_may_seed(self.cadence, self.hub.now_ms())
     }
 
-    /// Why this node may not judge who is silent, if so.
-    pub(super) fn lacks_evidence(&self) -> Option<&'static str> {
-        let now = self.hub.now_ms();
-        let needed = self.settings.suspect_after.as_millis() as u64;
-        self.evidence.lacking(self.mode.live_for().map(|period| period.as_millis() as u64), needed, now)
+    /// Why this node may not judge who is silent, if so; `live_for` is how long the mirror has been trusted.
+    pub(crate) fn lacks_evidence(&self, live_for: Option<Duration>) -> Option<&'static str> {
+        let live_for_ms = live_for.map(|period| period.as_millis() as u64);
+        self.evidence.lacking(live_for_ms, self.needed.as_millis() as u64, self.hub.now_ms())
+    }
+
+    /// Whether the store did not answer when it was last asked.
+    pub(crate) fn store_is_unavailable(&self) -> bool {
+        self.evidence.store_is_unavailable()
+    }
+
+    /// The store did not answer.
+    pub(super) fn store_failed(&self) {
+        self.evidence.store_failed(self.hub.now_ms());
+    }
+
+    /// The store answered.
+    pub(super) fn store_answered(&self) {
+        self.evidence.store_answered();
+    }
+
+    /// The store answers counts or pings, or does not.
+    pub(super) fn store_answers(&self, answers: bool) {
+        self.evidence.store_answers(answers, self.hub.now_ms());
+    }
+
+    /// Heartbeats could not be delivered to the mirror.
+    pub(super) fn mirror_missed_heartbeats(&self) {
+        self.evidence.mirror_missed_heartbeats(self.hub.now_ms());
+    }
+
+    /// Heartbeats could not be written to the store.
+    pub(super) fn store_missed_heartbeats(&self) {
+        self.evidence.store_missed_heartbeats(self.hub.now_ms());
+    }
+
+    /// The mode is live, or is not.
+    pub(super) fn mode_changed(&self, is_live: bool) {
+        self.evidence.mode_changed(is_live, self.hub.now_ms());
     }
 }
 

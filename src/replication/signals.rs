@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::hub::Hub;
 
 /// The wake-ups that the parts of a node share. Each has one waiter.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     hub: Arc<Hub>,
     supervisor: Notify,
     /// Hub time of the next poll that something asked for; `u64::MAX` when nothing did.
@@ -23,7 +23,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn new(hub: Arc<Hub>) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>) -> Self {
         Self {
             hub,
             supervisor: Notify::new(),
@@ -34,17 +34,17 @@ impl Signals {
     }
 
     /// The supervisor has something to do.
-    pub(super) fn wake_supervisor(&self) {
+    pub(crate) fn wake_supervisor(&self) {
         self.supervisor.notify_one();
     }
 
     /// Completes when the supervisor has something to do.
-    pub(super) async fn supervisor_woken(&self) {
+    pub(crate) async fn supervisor_woken(&self) {
         self.supervisor.notified().await;
     }
 
     /// The supervisor polls the mirror, or the store in its place, when this time has passed.
-    pub(super) fn poll_within(&self, wait: Duration) {
+    pub(crate) fn poll_within(&self, wait: Duration) {
         let due = self.hub.now_ms() + wait.as_millis() as u64 + 1;
         if due < self.poll_due_ms.fetch_min(due, Relaxed) {
             self.wake_supervisor();
@@ -52,32 +52,32 @@ impl Signals {
     }
 
     /// How long until the poll that something asked for.
-    pub(super) fn poll_due_in(&self) -> Duration {
+    pub(crate) fn poll_due_in(&self) -> Duration {
         Duration::from_millis(self.poll_due_ms.load(Relaxed).saturating_sub(self.hub.now_ms()))
     }
 
     /// A poll begins: what asked for one is served by it.
-    pub(super) fn poll_begins(&self) {
+    pub(crate) fn poll_begins(&self) {
         self.poll_due_ms.store(u64::MAX, Relaxed);
     }
 
     /// The dashboards have something new to show, or one has just come.
-    pub(super) fn wake_dashboards(&self) {
+    pub(crate) fn wake_dashboards(&self) {
         self.dashboards.notify_one();
     }
 
     /// Completes when the dashboards have something new to show.
-    pub(super) async fn dashboards_woken(&self) {
+    pub(crate) async fn dashboards_woken(&self) {
         self.dashboards.notified().await;
     }
 
     /// The store's notifications are heard from now on.
-    pub(super) fn store_is_heard(&self) {
+    pub(crate) fn store_is_heard(&self) {
         self.listening.notify_one();
     }
 
     /// Completes when the store's notifications are heard.
-    pub(super) async fn store_heard(&self) {
+    pub(crate) async fn store_heard(&self) {
         self.listening.notified().await;
     }
 }

@@ -1,18 +1,24 @@
-//! The seed: the whole store carried into the mirror, without ever flushing it.
+//! Seed and reseed: compares the whole store with the mirror and repairs what differs, without ever flushing it.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::{
     StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
+use parking_lot::Mutex;
 use serde::Serialize;
+use tokio::sync::Mutex as Turn;
 
-use super::{Presence, PresenceError};
+use super::{
+    Parts, PresenceError, ReplicationSettings, mirror_client::MirrorClient, signals::Signals, store_client::StoreClient,
+};
 use crate::{
     domain::{Fence, MitraId, MitraRow, StatusChange, StatusReason},
+    hub::Hub,
     mirror::{Applied, Write},
     protocol::Close,
+    telemetry::Metrics,
 };
 
 /// Rows in one page of the store and one call of the mirror.
@@ -56,7 +62,7 @@ struct Compared {
 
 /// A comparison that was asked for and has not begun. One that begins for another reason grants it too.
 #[derive(Debug, Default)]
-pub(super) struct ReseedWish {
+struct ReseedWish {
     due_ms: Option<u64>,
 }
 
@@ -76,7 +82,32 @@ impl ReseedWish {
     }
 }
 
-impl Presence {
+/// Compares the whole store with the mirror, one comparison at a time.
+pub struct Reseeder {
+    settings: Arc<ReplicationSettings>,
+    hub: Arc<Hub>,
+    metrics: Metrics,
+    signals: Arc<Signals>,
+    mirror: Arc<MirrorClient>,
+    store: StoreClient,
+    wish: Mutex<ReseedWish>,
+    running: Turn<()>,
+}
+
+impl Reseeder {
+    pub(super) fn new(parts: &Parts) -> Self {
+        Self {
+            settings: Arc::clone(&parts.settings),
+            hub: Arc::clone(&parts.hub),
+            metrics: parts.metrics.clone(),
+            signals: Arc::clone(&parts.signals),
+            mirror: Arc::clone(&parts.mirror),
+            store: parts.store.clone(),
+            wish: Mutex::default(),
+            running: Turn::default(),
+        }
+    }
+
     /// Compares every row of the store with the mirror, by fence and by content, and repairs what differs. An id that only
     /// the mirror has is asked for again in a fresh statement before it is removed: it may have been created meanwhile. What another
     /// program writes into the mirror in the middle of it is found by the next.
@@ -85,9 +116,9 @@ impl Presence {
     /// # Errors
     /// The store or the mirror failed on the way; what was repaired stays repaired.
     pub async fn reseed(&self) -> Result<ReseedReport, PresenceError> {
-        let _one_at_a_time = self.reseeding.lock().await;
+        let _one_at_a_time = self.running.lock().await;
         let began = self.hub.now_ms();
-        self.reseed_wish.lock().granted();
+        self.wish.lock().granted();
         let mut ahead = HashSet::new();
         let mut report = self.compare_all(&mut ahead).await?;
         if self.store_went_back(&ahead).await? {
@@ -105,23 +136,23 @@ impl Presence {
         Ok(report)
     }
 
-    /// Asks the keeper for a comparison of everything that begins so much later.
-    pub(super) fn want_reseed(&self, after: Duration) {
-        self.reseed_wish.lock().want(self.hub.now_ms(), after);
+    /// Asks the supervisor for a comparison of everything that begins so much later.
+    pub(super) fn want(&self, after: Duration) {
+        self.wish.lock().want(self.hub.now_ms(), after);
         self.signals.wake_supervisor();
     }
 
-    /// How long until one is to begin that somebody asked for; `None` when nobody did.
-    pub(super) fn reseed_due_in(&self) -> Option<Duration> {
-        self.reseed_wish.lock().due_in(self.hub.now_ms())
+    /// How long until one begins that something asked for; `None` when nothing did.
+    pub(super) fn due_in(&self) -> Option<Duration> {
+        self.wish.lock().due_in(self.hub.now_ms())
     }
 
     /// One comparison; the mitras of whom the mirror knows something newer than the store are put into `ahead`.
     async fn compare_all(&self, ahead: &mut HashSet<MitraId>) -> Result<ReseedReport, PresenceError> {
         let mut report = ReseedReport::default();
-        // Whoever is known before the store is read, and is then not found there, is nobody. Before and not after: a mirror that
-        // was emptied is walked in a moment.
-        let mut nobody = self.known_to_the_mirror().await?;
+        // Ids that the mirror knows before the store is read and the store then lacks are removed. Before and not after: a
+        // mirror that was emptied is read in a moment.
+        let mut unknown = self.known_to_the_mirror().await?;
         let mut seated: HashSet<MitraId> = self.hub.seats().iter().map(|seat| seat.id()).collect();
         let pulse = self.mirror.tick().await?;
         let manner = if pulse.epoch.is_some() { Manner::Repair } else { Manner::Rebuild };
@@ -131,12 +162,12 @@ impl Presence {
             report.changed += page.changed;
             ahead.extend(page.ahead);
             for id in &page.seen {
-                nobody.remove(id);
+                unknown.remove(id);
                 seated.remove(id);
             }
         }
-        report.removed = self.forget(&Vec::from_iter(nobody)).await?;
-        self.close_sockets_of_nobody(&Vec::from_iter(seated)).await?;
+        report.removed = self.forget(&Vec::from_iter(unknown)).await?;
+        self.close_sockets_of_removed(&Vec::from_iter(seated)).await?;
         Ok(report)
     }
 
@@ -150,7 +181,7 @@ impl Presence {
     }
 
     /// Sockets here of mitras who are gone: whoever forgot them first may be another node.
-    async fn close_sockets_of_nobody(&self, unseen: &[MitraId]) -> Result<(), PresenceError> {
+    async fn close_sockets_of_removed(&self, unseen: &[MitraId]) -> Result<(), PresenceError> {
         for some in unseen.chunks(PAGE as usize) {
             let rows = self.store.mitras(some).await?;
             let created: HashSet<MitraId> = rows.iter().map(|row| row.id).collect();

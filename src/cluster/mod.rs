@@ -1,43 +1,97 @@
-//! What nodes tell each other, and questions to all of them.
+//! What nodes ask each other: who is there, how many sockets a subject has, and to close them everywhere.
+//!
+//! Messages travel through the mirror's pub/sub and may be lost; every question has a deadline. `replication` hands the
+//! messages over through a bounded channel and never calls this. `presence` asks, `app` starts the tasks.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed, time::Duration};
+mod probe;
 
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout_at},
+    time::{Instant, interval, timeout_at},
 };
 use uuid::Uuid;
 
-use super::{Presence, PresenceError};
+use self::probe::Probe;
 use crate::{
     domain::{ControlMessage, NodeId, NodeRecord, SubjectId},
+    hub::Hub,
     protocol::Close,
+    replication::{MirrorClient, ModeControl, Replication},
 };
 
 /// How long an asker waits for the other nodes.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
 
 /// A question that waits for answers; forgotten at its end, and when its caller goes away before.
-struct Asking<'a> {
-    presence: &'a Presence,
+struct Question<'a> {
+    cluster: &'a Cluster,
     request: &'a str,
 }
 
-impl Drop for Asking<'_> {
+impl Drop for Question<'_> {
     fn drop(&mut self) {
-        self.presence.asked.lock().remove(self.request);
+        self.cluster.asked.lock().remove(self.request);
     }
 }
 
-impl Presence {
+/// This node among the others.
+pub struct Cluster {
+    node_id: NodeId,
+    hub: Arc<Hub>,
+    mode: Arc<ModeControl>,
+    mirror: Arc<MirrorClient>,
+    probe: Probe,
+    /// Questions to all nodes that wait for answers, by request.
+    asked: Mutex<HashMap<String, mpsc::Sender<(NodeId, u64)>>>,
+    /// The nodes as last reported.
+    nodes: Mutex<Vec<NodeRecord>>,
+}
+
+impl Cluster {
+    /// This node among the others; `probe_interval` is the cadence of its messages to itself.
+    pub fn new(replication: &Replication, probe_interval: Duration) -> Self {
+        Self {
+            node_id: replication.settings.node_id.clone(),
+            hub: Arc::clone(&replication.hub),
+            mode: Arc::clone(&replication.mode),
+            mirror: Arc::clone(&replication.mirror),
+            probe: Probe::new(replication, probe_interval),
+            asked: Mutex::default(),
+            nodes: Mutex::default(),
+        }
+    }
+
+    /// Answers the other nodes for as long as it is polled.
+    pub async fn answer(self: Arc<Self>, mut inbox: mpsc::Receiver<ControlMessage>) {
+        while let Some(message) = inbox.recv().await {
+            self.on_control(message).await;
+        }
+    }
+
+    /// Sends this node's probes for as long as it is polled.
+    pub async fn keep_probing(self: Arc<Self>) {
+        self.probe.run().await;
+    }
+
+    /// Reports this node for as long as it is polled.
+    pub async fn keep_reporting(self: Arc<Self>, cadence: Duration) {
+        let mut ticks = interval(cadence);
+        loop {
+            ticks.tick().await;
+            self.report().await;
+        }
+    }
+
     /// Acts on a message of another node (or of this one).
-    pub(super) async fn heed(&self, message: ControlMessage) {
+    async fn on_control(&self, message: ControlMessage) {
         match message {
-            ControlMessage::Status(change) => {
-                // Told by whoever applied it to the mirror: the bell of the same change need not be answered.
-                self.known.remember(change.mitra_id, change.fence);
-                self.hub.apply_status(&change);
-            }
             ControlMessage::Disconnect { request, subject, reason } => {
                 let closed = self.hub.disconnect(subject, &Close::disconnected(&reason));
                 self.reply(request, closed).await;
@@ -51,47 +105,40 @@ impl Presence {
                     let _full = asker.try_send((node, sockets));
                 }
             }
-            ControlMessage::Probe { node, nonce } if node == self.settings.node_id => {
-                let now = self.hub.now_ms();
-                self.probe_heard_ms.store(now, Relaxed);
-                let lag = now.saturating_sub(nonce);
-                self.metrics.set_pubsub_loop_lag(Duration::from_millis(lag));
-            }
-            ControlMessage::Probe { .. } => {}
+            ControlMessage::Probe { node, nonce } if node == self.node_id => self.probe.heard(nonce),
+            // `replication` takes the changes of status itself.
+            ControlMessage::Probe { .. } | ControlMessage::Status(_) => {}
         }
     }
 
     async fn reply(&self, request: String, sockets: u64) {
-        // Whoever hears the mirror waits for this: not for one that was given up.
+        // Messages wait behind this: it does not wait for a mirror that was given up.
         if !self.mode.mirror_takes_writes() {
             return;
         }
-        let answer = ControlMessage::Sockets { request, node: self.settings.node_id.clone(), sockets };
+        let answer = ControlMessage::Sockets { request, node: self.node_id.clone(), sockets };
         // An asker that hears nothing counts what it knows; nothing to heal here.
         let _unheard = self.mirror.tell(&answer).await;
     }
 
     /// Closes every socket of a subject on every node. Answers how many, of the nodes that replied in time; without the
     /// mirror, of this node alone.
-    ///
-    /// # Errors
-    /// None today; a signature for the edges, which answer failures of all use cases alike.
-    pub async fn disconnect(&self, subject: SubjectId, reason: &str) -> Result<u64, PresenceError> {
+    pub(crate) async fn disconnect(&self, subject: SubjectId, reason: &str) -> u64 {
         let reason = reason.to_owned();
         let close = Close::disconnected(&reason);
         let closed = self.ask_nodes(|request| ControlMessage::Disconnect { request, subject, reason }).await;
         // This node's own sockets, should its own question not have come back to it.
-        Ok(closed.values().sum::<u64>() + self.hub.disconnect(subject, &close))
+        closed.values().sum::<u64>() + self.hub.disconnect(subject, &close)
     }
 
     /// How many sockets of a subject each node holds, of the nodes that replied in time; without the mirror, this node alone.
-    pub(super) async fn sockets_by_node(&self, subject: SubjectId) -> BTreeMap<NodeId, u64> {
+    pub(crate) async fn sockets_by_node(&self, subject: SubjectId) -> BTreeMap<NodeId, u64> {
         let mut sockets = self.ask_nodes(|request| ControlMessage::CountSockets { request, subject }).await;
-        sockets.insert(self.settings.node_id.clone(), self.hub.sockets_of(subject));
+        sockets.insert(self.node_id.clone(), self.hub.sockets_of(subject));
         sockets
     }
 
-    /// What each node that replied in time answers to a question; nobody, without the mirror.
+    /// What each node that replied in time answers to a question; nothing, without the mirror.
     async fn ask_nodes(&self, question: impl FnOnce(String) -> ControlMessage) -> BTreeMap<NodeId, u64> {
         let mut answers = BTreeMap::new();
         if !self.mode.mirror_takes_writes() {
@@ -101,7 +148,7 @@ impl Presence {
         let expected = self.nodes.lock().len().max(1);
         let (sender, mut replies) = mpsc::channel(expected.max(64));
         self.asked.lock().insert(request.clone(), sender);
-        let _asking = Asking { presence: self, request: &request };
+        let _question = Question { cluster: self, request: &request };
         let told = self.mirror.tell(&question(request.clone())).await;
         if told.is_ok() {
             let deadline = Instant::now() + ANSWERS_WITHIN;
@@ -115,7 +162,7 @@ impl Presence {
     }
 
     /// The live nodes as last reported; at least this one.
-    pub async fn nodes(&self) -> Vec<NodeRecord> {
+    pub(crate) fn nodes(&self) -> Vec<NodeRecord> {
         let own = self.mode.node_record();
         let mut nodes = self.nodes.lock().clone();
         // The others as they last reported; this one as it is.
@@ -127,7 +174,7 @@ impl Presence {
     }
 
     /// Tells the others of this node and learns of them. Without a mirror this node knows only itself.
-    pub async fn report_node(&self) {
+    async fn report(&self) {
         let reported = if self.mode.mirror_takes_writes() { self.mirror.report_node().await.ok() } else { None };
         *self.nodes.lock() = reported.unwrap_or_else(|| vec![self.mode.node_record()]);
     }

@@ -1,4 +1,5 @@
-//! What the change feed need not carry on: revisions that this node carried on or was told of, and what it writes itself.
+//! Deduplicates change notifications: the newest fence per mitra that this node has already propagated, and the mitras
+//! that it is writing now.
 
 use std::{
     collections::HashMap,
@@ -12,7 +13,7 @@ use crate::domain::{Fence, MitraId};
 
 /// Fences in two generations that are forgotten in turn, and writes under way.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct RecentRevisions {
     halves: Mutex<[HashMap<MitraId, Fence>; 2]>,
     /// The newest generation of the store that was met.
     generation: AtomicI64,
@@ -21,12 +22,12 @@ pub(super) struct Known {
 }
 
 /// While it lives, the change feed leaves these mitras to the writer.
-pub(super) struct Writing<'a> {
-    known: &'a Known,
+pub(crate) struct Writing<'a> {
+    recent: &'a RecentRevisions,
     ids: Vec<MitraId>,
 }
 
-impl Known {
+impl RecentRevisions {
     /// Above this the older half is forgotten early; what is not known is only looked at once more.
     const MOST: usize = 50_000;
 
@@ -59,7 +60,7 @@ impl Known {
     pub(super) fn writing(&self, ids: Vec<MitraId>) -> Writing<'_> {
         let mut writing = self.writing.lock();
         ids.iter().for_each(|id| *writing.entry(*id).or_default() += 1);
-        Writing { known: self, ids }
+        Writing { recent: self, ids }
     }
 
     pub(super) fn is_written_here(&self, id: MitraId) -> bool {
@@ -69,7 +70,7 @@ impl Known {
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
-        let mut writing = self.known.writing.lock();
+        let mut writing = self.recent.writing.lock();
         for id in &self.ids {
             if let Some(writes) = writing.get_mut(id) {
                 *writes -= 1;
@@ -88,7 +89,7 @@ mod tests {
 
     #[test]
     fn what_is_known_is_forgotten_after_two_turns() {
-        let known = Known::default();
+        let known = RecentRevisions::default();
         let id = MitraId(Uuid::from_u128(1));
         known.remember(id, Fence { generation: 1, revision: 5 });
         assert!(known.covers(id, 5) && known.covers(id, 4) && !known.covers(id, 6));
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn nothing_of_an_older_generation_is_known() {
-        let known = Known::default();
+        let known = RecentRevisions::default();
         let (id, other) = (MitraId(Uuid::from_u128(1)), MitraId(Uuid::from_u128(2)));
         known.remember(id, Fence { generation: 1, revision: 900 });
         known.remember(other, Fence { generation: 2, revision: 3 });
@@ -110,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_mitra_is_written_here_until_the_last_writer_is_done() {
-        let known = Known::default();
+        let known = RecentRevisions::default();
         let id = MitraId(Uuid::from_u128(1));
         let (one, other) = (known.writing(vec![id]), known.writing(vec![id]));
         drop(one);

@@ -7,10 +7,10 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 
 use super::{
-    evidence::Evidence,
     mode::{ModeChange, ModeMachine},
     outage::Outage,
     signals::Signals,
+    trust::Trust,
 };
 use crate::{
     domain::{Mode, NodeId, NodeRecord, Snapshot, Source},
@@ -20,117 +20,117 @@ use crate::{
 };
 
 /// The mode, shared by all parts of a node.
-pub(super) struct ModeControl {
+pub(crate) struct ModeControl {
     node_id: NodeId,
     machine: ModeMachine,
     outage: Outage,
     mirror: Source,
     hub: Arc<Hub>,
     metrics: Metrics,
-    evidence: Arc<Evidence>,
+    trust: Arc<Trust>,
     signals: Arc<Signals>,
 }
 
 impl ModeControl {
-    pub(super) fn new(
+    pub(crate) fn new(
         node_id: NodeId,
         breaker_failures: u32,
         mirror: Source,
         hub: Arc<Hub>,
         metrics: Metrics,
-        evidence: Arc<Evidence>,
+        trust: Arc<Trust>,
         signals: Arc<Signals>,
     ) -> Self {
         let started_ms = u64::try_from(Utc::now().timestamp_millis()).unwrap_or_default();
         let machine = ModeMachine::new(node_id.clone(), breaker_failures, started_ms);
         metrics.set_mode(machine.mode());
-        Self { node_id, machine, outage: Outage::default(), mirror, hub, metrics, evidence, signals }
+        Self { node_id, machine, outage: Outage::default(), mirror, hub, metrics, trust, signals }
     }
 
     /// This node as the others see it.
-    pub(super) fn node_record(&self) -> NodeRecord {
+    pub(crate) fn node_record(&self) -> NodeRecord {
         NodeRecord { node_id: self.node_id.clone(), sockets: self.hub.socket_counts(), mode: self.mode(), seen_ms: 0 }
     }
 
-    pub(super) fn mode(&self) -> Mode {
+    pub(crate) fn mode(&self) -> Mode {
         self.machine.mode()
     }
 
     /// The mirror may be asked by everybody.
-    pub(super) fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.machine.is_live()
     }
 
     /// The mirror is there to be written to: live, or being rebuilt.
-    pub(super) fn mirror_takes_writes(&self) -> bool {
+    pub(crate) fn mirror_takes_writes(&self) -> bool {
         self.machine.mirror_takes_writes()
     }
 
     /// The mirror did not write what it was last told.
-    pub(super) fn refuses_writes(&self) -> bool {
+    pub(crate) fn refuses_writes(&self) -> bool {
         self.machine.refuses_writes()
     }
 
     /// The mirror failed and the breaker is still closed.
-    pub(super) fn is_doubtful(&self) -> bool {
+    pub(crate) fn is_doubtful(&self) -> bool {
         self.machine.is_doubtful()
     }
 
     /// How long this node has been live.
-    pub(super) fn live_for(&self) -> Option<Duration> {
+    pub(crate) fn live_for(&self) -> Option<Duration> {
         self.machine.live_for_ms(self.hub.now_ms()).map(Duration::from_millis)
     }
 
     /// Numbers the present rebuild attempt; `None` in any other mode.
-    pub(super) fn rebuild_id(&self) -> Option<u64> {
+    pub(crate) fn rebuild_id(&self) -> Option<u64> {
         self.machine.rebuild_id()
     }
 
     /// The mirror's epoch when it was last trusted.
-    pub(super) fn last_epoch(&self) -> Option<Arc<str>> {
+    pub(crate) fn last_epoch(&self) -> Option<Arc<str>> {
         self.machine.last_epoch()
     }
 
     /// The mirror did not answer, or did not write what it was told.
-    pub(super) fn mirror_failed(&self, error: &MirrorError, is_write: bool) {
+    pub(crate) fn mirror_failed(&self, error: &MirrorError, is_write: bool) {
         self.outage.failed(error);
         self.on_mode_change(self.machine.mirror_failed(is_write, self.hub.now_ms()));
     }
 
     /// The mirror wrote what it was told.
-    pub(super) fn mirror_wrote(&self) {
+    pub(crate) fn mirror_wrote(&self) {
         self.machine.mirror_wrote();
     }
 
     /// The mirror answered and this is the epoch it stands in.
-    pub(super) fn mirror_answered(&self, epoch: Option<&Arc<str>>) {
+    pub(crate) fn mirror_answered(&self, epoch: Option<&Arc<str>>) {
         self.on_mode_change(self.machine.mirror_answered(epoch));
     }
 
     /// The mirror may have missed writes: it is rebuilt, by a seed that begins after this.
-    pub(super) fn distrust(&self) {
+    pub(crate) fn distrust(&self) {
         self.on_mode_change(self.machine.distrust());
         // Also where it was being rebuilt: that seed counts for nothing now.
         self.signals.wake_supervisor();
     }
 
     /// The seed of this rebuild attempt is complete; publishes what the mirror counted.
-    pub(super) fn trust(&self, rebuild_id: u64, counted: Snapshot) {
+    pub(crate) fn trust(&self, rebuild_id: u64, counted: Snapshot) {
         self.on_mode_change(self.machine.trust(&self.hub, rebuild_id, counted, self.hub.now_ms()));
     }
 
     /// The store failed while the mirror is unavailable.
-    pub(super) fn store_failed(&self) {
+    pub(crate) fn store_failed(&self) {
         self.on_mode_change(self.machine.store_failed());
     }
 
     /// The store answered again while the mirror is unavailable.
-    pub(super) fn store_answered(&self) {
+    pub(crate) fn store_answered(&self) {
         self.on_mode_change(self.machine.store_answered());
     }
 
     /// Publishes a snapshot that the mirror numbered, if the mode and the epoch allow it.
-    pub(super) fn publish(&self, snapshot: Snapshot) -> Published {
+    pub(crate) fn publish(&self, snapshot: Snapshot) -> Published {
         let published = self.machine.publish(&self.hub, snapshot);
         if published == Published::Pushed {
             self.metrics.snapshot_published();
@@ -139,7 +139,7 @@ impl ModeControl {
     }
 
     /// Publishes what was found without the mirror, numbered by this node.
-    pub(super) fn publish_own(&self, available: u64, source: Source, as_of: DateTime<Utc>) -> Published {
+    pub(crate) fn publish_own(&self, available: u64, source: Source, as_of: DateTime<Utc>) -> Published {
         self.machine.publish_own(&self.hub, available, source, as_of)
     }
 
@@ -149,7 +149,7 @@ impl ModeControl {
             tracing::debug!(mode = mode.as_str(), "mode changed");
             self.outage.mode_changed(mode, self.mirror, self.hub.now_ms());
             self.metrics.set_mode(mode);
-            self.evidence.mode_changed(mode == Mode::Live, self.hub.now_ms());
+            self.trust.mode_changed(mode == Mode::Live);
             self.signals.wake_supervisor();
             self.signals.wake_dashboards();
         }

@@ -1,33 +1,51 @@
-//! One of several nodes may lose the mirror alone. It writes its sockets' heartbeats to the store and says so there; the
-//! others carry them to the mirror, so that its mitras stay where they are for everybody.
+//! Isolated nodes: one of several nodes may lose the mirror while the others keep it.
+//!
+//! It writes its heartbeats to the store and says so there. The other nodes copy those heartbeats to the mirror, so that
+//! its mitras stay available for all.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Presence, PresenceError};
+use super::{
+    Parts, PresenceError, ReplicationSettings, mirror_client::MirrorClient, mode_control::ModeControl,
+    store_client::StoreClient,
+};
 use crate::{
+    hub::Hub,
     mirror::{BATCH, Beat},
     store::Heard,
 };
 
-/// A lone node says so once per heartbeat interval; after so many without a word it is one no more.
-const WORDS: u32 = 3;
+/// An isolated node says so once per heartbeat interval; after so many silent intervals it counts as reconnected.
+const REPORTS: u32 = 3;
 
 /// Least time between two imports.
 const LEAST: Duration = Duration::from_millis(100);
 
-impl Presence {
-    /// Says in the store that this node is without the mirror, while it writes its heartbeats there.
-    pub(super) async fn report_lone(&self) {
-        if let Err(error) = self.store.report_lone(&self.settings.node_id).await {
-            tracing::debug!(%error, "the others cannot be told that this node is without the mirror");
+/// Carries the heartbeats of nodes without the mirror to the mirror.
+pub struct IsolatedNodes {
+    settings: Arc<ReplicationSettings>,
+    hub: Arc<Hub>,
+    mode: Arc<ModeControl>,
+    mirror: Arc<MirrorClient>,
+    store: StoreClient,
+}
+
+impl IsolatedNodes {
+    pub(super) fn new(parts: &Parts) -> Self {
+        Self {
+            settings: Arc::clone(&parts.settings),
+            hub: Arc::clone(&parts.hub),
+            mode: Arc::clone(&parts.mode),
+            mirror: Arc::clone(&parts.mirror),
+            store: parts.store.clone(),
         }
     }
 
     /// Carries the heartbeats of nodes without the mirror to the mirror, for as long as it is polled.
-    pub async fn follow_lone_nodes(self: Arc<Self>, cadence: Duration) {
-        // A mitra's own interval, the lone node's and this cadence together are less than suspicion.
+    pub async fn follow(self: Arc<Self>, cadence: Duration) {
+        // A mitra's own interval, the isolated node's and this cadence together are less than suspicion.
         let spare = self.settings.suspect_after.saturating_sub(self.settings.heartbeat_interval * 2);
         let cadence = cadence.min(spare / 2).max(LEAST);
         let mut beat = interval(cadence);
@@ -35,7 +53,7 @@ impl Presence {
         loop {
             beat.tick().await;
             if self.mode.is_live()
-                && let Err(error) = self.import_heartbeats(cadence).await
+                && let Err(error) = self.import(cadence).await
             {
                 tracing::debug!(%error, "heartbeats of other nodes could not be imported");
             }
@@ -43,9 +61,9 @@ impl Presence {
     }
 
     /// Returns how many were carried over; 0 when every node has the mirror.
-    pub(super) async fn import_heartbeats(&self, cadence: Duration) -> Result<u64, PresenceError> {
+    async fn import(&self, cadence: Duration) -> Result<u64, PresenceError> {
         let interval = self.settings.heartbeat_interval;
-        if !self.store.has_lone_nodes(&self.settings.node_id, interval * WORDS).await? {
+        if !self.store.has_lone_nodes(&self.settings.node_id, interval * REPORTS).await? {
             return Ok(0);
         }
         // Written since the last import means heard an interval earlier at most. A second one for what takes its time: to carry

@@ -19,9 +19,13 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{Presence, PresenceError};
+use super::{
+    Parts, PresenceError, mode_control::ModeControl, propagate::Propagator, reseed::Reseeder, signals::Signals,
+    store_client::StoreClient,
+};
 use crate::{
     domain::{MitraId, StatusReason},
+    hub::Hub,
     protocol::Close,
     store::Bell,
 };
@@ -45,13 +49,13 @@ const REVOKE_BY: Duration = Duration::from_millis(300);
 
 /// Where the looks stand: the newest revision seen, and when.
 #[derive(Default)]
-struct Marks {
+struct RevisionCursor {
     /// The last revision that the store had given to anybody.
     given: i64,
     seen: VecDeque<(u64, i64)>,
 }
 
-impl Marks {
+impl RevisionCursor {
     /// From where to look now: the newest revision that was there an overlap ago, or further back, so that all from the revision
     /// `many_from` on are found: the transaction that many rows come from may have been longer than the overlap.
     fn from(&mut self, now_ms: u64, many_from: Option<i64>) -> Option<i64> {
@@ -69,7 +73,7 @@ impl Marks {
 
 /// Bells that were heard and not yet answered.
 #[derive(Default)]
-struct Rung {
+struct Pending {
     mitras: HashSet<(MitraId, i64)>,
     /// With the latest time to close their sockets, in the hub's ms.
     revoked: Vec<(Uuid, u64)>,
@@ -81,7 +85,7 @@ struct Rung {
     sign_ins: bool,
 }
 
-impl Rung {
+impl Pending {
     fn note(&mut self, bell: Bell, now_ms: u64) {
         match bell {
             Bell::Mitra { id, revision } => drop(self.mitras.insert((id, revision))),
@@ -93,14 +97,35 @@ impl Rung {
     }
 }
 
-impl Presence {
+/// Follows what others commit to the store.
+pub struct ChangeFeed {
+    hub: Arc<Hub>,
+    mode: Arc<ModeControl>,
+    signals: Arc<Signals>,
+    store: StoreClient,
+    propagator: Arc<Propagator>,
+    reseeder: Arc<Reseeder>,
+}
+
+impl ChangeFeed {
+    pub(super) fn new(parts: &Parts, propagator: &Arc<Propagator>, reseeder: &Arc<Reseeder>) -> Self {
+        Self {
+            hub: Arc::clone(&parts.hub),
+            mode: Arc::clone(&parts.mode),
+            signals: Arc::clone(&parts.signals),
+            store: parts.store.clone(),
+            propagator: Arc::clone(propagator),
+            reseeder: Arc::clone(reseeder),
+        }
+    }
+
     /// Follows the store for as long as it is polled; looks at recent changes at `cadence`.
-    pub async fn follow_store(self: Arc<Self>, cadence: Duration) {
-        let mut marks = Marks::default();
+    pub async fn follow(self: Arc<Self>, cadence: Duration) {
+        let mut cursor = RevisionCursor::default();
         loop {
             // Before listening: what is committed from here on is heard or looked at.
             match self.store.newest_revision().await {
-                Ok(revision) => break marks.push(self.hub.now_ms(), revision),
+                Ok(revision) => break cursor.push(self.hub.now_ms(), revision),
                 Err(_) => sleep(RETRY).await,
             }
         }
@@ -113,21 +138,21 @@ impl Presence {
         };
         let mut beat = interval(cadence);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut looks, mut rung, mut again) = (0u32, Rung::default(), None);
+        let (mut looks, mut pending, mut again) = (0u32, Pending::default(), None);
         loop {
             let mut look = false;
             select! {
                 () = sleep(again.unwrap_or(Duration::MAX)), if again.is_some() => {}
                 bell = bells.next() => {
                     let Some(bell) = bell else { return };
-                    rung.note(bell, self.hub.now_ms());
+                    pending.note(bell, self.hub.now_ms());
                     let gather = Duration::from_millis(rand::rng().random_range(GATHER_MS));
                     let mut gathering = std::pin::pin!(sleep(gather));
                     while let Some(bell) = select! {
                         bell = bells.next() => bell,
                         () = gathering.as_mut() => None,
                     } {
-                        rung.note(bell, self.hub.now_ms());
+                        pending.note(bell, self.hub.now_ms());
                     }
                 }
                 _ = beat.tick() => {
@@ -135,15 +160,15 @@ impl Presence {
                     // Twice the overlap and more: what a look finds again is known.
                     if Duration::from_secs(30).as_millis() <= u128::from(looks) * cadence.as_millis() {
                         looks = 0;
-                        self.known.forget_older();
+                        self.propagator.recent().forget_older();
                     }
                     look = true;
                     // They have no revisions to look back to, and the bell may be dead.
-                    rung.sign_ins = true;
+                    pending.sign_ins = true;
                 }
             }
-            again = match self.answer_bells(&mut rung.mitras).await {
-                Ok(()) => (!rung.mitras.is_empty()).then_some(OWN_WRITE),
+            again = match self.answer_bells(&mut pending.mitras).await {
+                Ok(()) => (!pending.mitras.is_empty()).then_some(OWN_WRITE),
                 Err(error) => {
                     tracing::debug!(%error, "bells wait for the store");
                     Some(RETRY)
@@ -152,95 +177,98 @@ impl Presence {
             // After the mitras: whoever was deactivated is told that, and not that the sign-in went with it.
             let now = self.hub.now_ms();
             let (waits, due): (Vec<_>, Vec<_>) =
-                rung.revoked.drain(..).partition(|(_, by_ms)| again == Some(OWN_WRITE) && now < *by_ms);
+                pending.revoked.drain(..).partition(|(_, by_ms)| again == Some(OWN_WRITE) && now < *by_ms);
             self.hub.revoke(&due.into_iter().map(|(session, _)| session).collect());
-            rung.revoked = waits;
-            if mem::take(&mut rung.missed) {
+            pending.revoked = waits;
+            if mem::take(&mut pending.missed) {
                 look = true;
                 // What was removed meanwhile no look can find.
-                self.want_reseed(Duration::from_millis(rand::rng().random_range(SPREAD_MS)));
+                self.reseeder.want(Duration::from_millis(rand::rng().random_range(SPREAD_MS)));
                 self.signals.store_is_heard();
-                rung.sign_ins = true;
+                pending.sign_ins = true;
             }
-            if rung.sign_ins {
+            if pending.sign_ins {
                 match self.check_sign_ins().await {
-                    Ok(()) => rung.sign_ins = false,
+                    Ok(()) => pending.sign_ins = false,
                     Err(error) => {
                         tracing::debug!(%error, "the look at sign-ins waits for the store");
                         again = again.or(Some(RETRY));
                     }
                 }
             }
-            if look || rung.many_from.is_some() {
-                match self.look_at_changes(&mut marks, rung.many_from).await {
-                    Ok(()) => rung.many_from = None,
+            if look || pending.many_from.is_some() {
+                match self.poll_changes(&mut cursor, pending.many_from).await {
+                    Ok(()) => pending.many_from = None,
                     Err(error) => {
                         tracing::debug!(%error, "the look at recent changes waits for the store");
-                        again = again.or(rung.many_from.map(|_| RETRY));
+                        again = again.or(pending.many_from.map(|_| RETRY));
                     }
                 }
             }
         }
     }
 
-    /// Looks at the mitras that were rung for. What this node is writing itself stays rung until it was carried on by its
+    /// Looks at the mitras that were pending for. What this node is writing itself stays pending until it was carried on by its
     /// writer, who knows why it changed.
-    async fn answer_bells(&self, rung: &mut HashSet<(MitraId, i64)>) -> Result<(), PresenceError> {
-        rung.retain(|(id, revision)| !self.known.covers(*id, *revision));
+    async fn answer_bells(&self, pending: &mut HashSet<(MitraId, i64)>) -> Result<(), PresenceError> {
+        pending.retain(|(id, revision)| !self.propagator.recent().covers(*id, *revision));
         let mut ids: Vec<MitraId> =
-            rung.iter().map(|(id, _)| *id).filter(|id| !self.known.is_written_here(*id)).collect();
+            pending.iter().map(|(id, _)| *id).filter(|id| !self.propagator.recent().is_written_here(*id)).collect();
         ids.sort_unstable();
         ids.dedup();
         for ids in ids.chunks(BATCH) {
             let rows = self.store.mitras(ids).await?;
             let gone: Vec<MitraId> = ids.iter().filter(|id| rows.iter().all(|row| row.id != **id)).copied().collect();
-            self.carry(rows, StatusReason::External).await;
-            self.bury(&gone).await;
-            rung.retain(|(id, _)| ids.binary_search(id).is_err());
+            self.propagator.propagate_rows(rows, StatusReason::External).await;
+            self.evict(&gone).await;
+            pending.retain(|(id, _)| ids.binary_search(id).is_err());
         }
         Ok(())
     }
 
-    async fn look_at_changes(&self, marks: &mut Marks, many_from: Option<i64>) -> Result<(), PresenceError> {
+    async fn poll_changes(&self, cursor: &mut RevisionCursor, many_from: Option<i64>) -> Result<(), PresenceError> {
         let now = self.hub.now_ms();
-        let Some(mut revision) = marks.from(now, many_from) else { return Ok(()) };
+        let Some(mut revision) = cursor.from(now, many_from) else { return Ok(()) };
         let given = self.store.last_given_revision().await?;
-        if given < marks.given {
+        if given < cursor.given {
             tracing::warn!(
                 given,
-                before = marks.given,
+                before = cursor.given,
                 "the store gives older revisions than before; comparing everything"
             );
-            *marks = Marks::default();
-            marks.push(now, self.store.newest_revision().await?);
+            *cursor = RevisionCursor::default();
+            cursor.push(now, self.store.newest_revision().await?);
             self.mode.distrust();
             return Ok(());
         }
-        marks.given = given;
+        cursor.given = given;
         loop {
             let mut rows = self.store.changed_since(revision, BATCH as u32).await?;
             let full = rows.len() == BATCH;
             revision = rows.last().map_or(revision, |row| row.fence.revision);
             // What is being written here is left to its writer; the next look goes back far enough to find it again.
-            rows.retain(|row| !self.known.covers(row.id, row.fence.revision) && !self.known.is_written_here(row.id));
-            self.carry(rows, StatusReason::External).await;
+            rows.retain(|row| {
+                !self.propagator.recent().covers(row.id, row.fence.revision)
+                    && !self.propagator.recent().is_written_here(row.id)
+            });
+            self.propagator.propagate_rows(rows, StatusReason::External).await;
             if !full {
                 break;
             }
         }
-        marks.push(now, revision);
+        cursor.push(now, revision);
         Ok(())
     }
 
     /// Mitras whose rows are gone: their sockets close, the mirror forgets them.
-    async fn bury(&self, gone: &[MitraId]) {
+    async fn evict(&self, gone: &[MitraId]) {
         for id in gone {
             self.hub.disconnect((*id).into(), &Close::UNKNOWN_MITRA);
         }
         if gone.is_empty() || !self.mode.mirror_takes_writes() {
             return;
         }
-        if let Err(error) = self.forget(gone).await {
+        if let Err(error) = self.reseeder.forget(gone).await {
             tracing::debug!(%error, "the next reseed forgets who was removed");
         }
     }
@@ -261,27 +289,27 @@ mod tests {
 
     #[test]
     fn a_look_goes_back_to_what_was_there_an_overlap_ago() {
-        let mut marks = Marks::default();
-        assert_eq!(marks.from(0, None), None);
+        let mut cursor = RevisionCursor::default();
+        assert_eq!(cursor.from(0, None), None);
         for second in 0..40 {
-            marks.push(second * 1_000, second as i64);
+            cursor.push(second * 1_000, second as i64);
         }
-        assert_eq!(marks.from(39_000, None), Some(24));
-        assert_eq!(marks.from(40_000, None), Some(25));
-        assert_eq!(marks.from(90_000, None), Some(39), "the newest stays");
+        assert_eq!(cursor.from(39_000, None), Some(24));
+        assert_eq!(cursor.from(40_000, None), Some(25));
+        assert_eq!(cursor.from(90_000, None), Some(39), "the newest stays");
     }
 
     #[test]
     fn many_rows_are_found_however_long_ago_their_revisions_were_given() {
-        let mut marks = Marks::default();
-        marks.push(0, 1_000);
-        marks.push(60_000, 9_000);
-        let mut rung = Rung::default();
+        let mut cursor = RevisionCursor::default();
+        cursor.push(0, 1_000);
+        cursor.push(60_000, 9_000);
+        let mut pending = Pending::default();
         for from in [8_500, 2_000, 8_800] {
-            rung.note(Bell::ManyMitras { from }, 60_000);
+            pending.note(Bell::ManyMitras { from }, 60_000);
         }
-        assert_eq!(marks.from(90_000, rung.many_from), Some(1_999), "those above it");
-        assert_eq!(marks.from(90_000, Some(9_500)), Some(9_000), "and never less than an overlap");
-        assert!(!rung.missed && rung.mitras.is_empty());
+        assert_eq!(cursor.from(90_000, pending.many_from), Some(1_999), "those above it");
+        assert_eq!(cursor.from(90_000, Some(9_500)), Some(9_000), "and never less than an overlap");
+        assert!(!pending.missed && pending.mitras.is_empty());
     }
 }

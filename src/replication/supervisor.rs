@@ -1,53 +1,55 @@
-//! The keeper: one routine per node that listens to the mirror, ticks it, notices its loss and return, and seeds it.
+//! The supervisor: one task per node that listens to the mirror, polls it, notices its loss and return, and seeds it.
+//!
+//! Its parts are polled side by side. No part awaits while it holds a lock or a connection that another part needs.
 
-use std::{
-    future::pending,
-    pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
 
-use futures_util::FutureExt;
 use tokio::{
     select,
-    sync::broadcast::{Receiver, error::RecvError},
+    sync::{
+        broadcast::{Receiver, error::RecvError},
+        mpsc,
+    },
     time::{sleep, timeout},
 };
 
-use super::{Presence, PresenceError};
+use super::{
+    Parts, PresenceError, ReplicationSettings, heartbeats::HeartbeatWriter, mirror_client::MirrorClient,
+    mode_control::ModeControl, propagate::Propagator, reseed::Reseeder, signals::Signals, single_flight::StoreReads,
+    store_client::StoreClient, trust::Trust,
+};
 use crate::{
-    domain::{ControlMessage, MitraId, Mode, Source, StatusReason},
-    hub::Published,
+    domain::{ControlMessage, Mode, Source},
+    hub::{Hub, PendingBeat, Published},
     mirror::{MirrorEvent, Pulse},
+    telemetry::Metrics,
 };
 
-/// Cadence at which a live node looks at the mirror: how late a mitra that fell silent leaves the count.
+/// Cadence at which a live node polls the mirror: how late a mitra that fell silent leaves the count.
 const TICK: Duration = Duration::from_millis(500);
 /// Cadence at which the store is counted while the mirror is away.
 const STORE_TICK: Duration = Duration::from_secs(1);
-/// Probes in a row that may be lost before the listening connection is replaced.
-const MISSED_PROBES: u64 = 2;
 /// The rest after a count of a large store, in times of what it took: once, so that somebody else is served too, and more during
 /// a seed, which reads from the same store. At most so long.
 const REST: u64 = 1;
 const REST_IN_SEED: u64 = 3;
 const LONGEST_REST_MS: u64 = 5_000;
-/// For so long the first seed waits for the store's bell to be heard.
+/// For so long the first seed waits until the store's notifications are heard.
 const LISTEN_FIRST: Duration = Duration::from_secs(1);
-/// Pause before the next look when the last one failed: the breaker is to open within a second.
+/// Pause before the next poll when the last one failed: the breaker is to open within a second.
 const DOUBT: Duration = Duration::from_millis(50);
 
 /// Work that goes on beside other work of the same routine.
 type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What a look leaves to be done beside further looks.
+/// What a poll leaves to be done beside further polls.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wants {
     Nothing,
-    /// The mirror is not to be believed: the store is counted.
+    /// The mirror is not trusted: the store is counted.
     Count,
     /// The mirror is there: what it missed is applied.
-    ToCatchUp,
+    CatchUp,
 }
 
 /// Completes with the work in this place, which is empty then; never, while there is none.
@@ -58,17 +60,59 @@ async fn done<T>(place: &mut Option<Work<'_, T>>) -> T {
     result
 }
 
-impl Presence {
+/// Watches over the mirror for one node.
+pub struct Supervisor {
+    settings: Arc<ReplicationSettings>,
+    hub: Arc<Hub>,
+    metrics: Metrics,
+    mode: Arc<ModeControl>,
+    trust: Arc<Trust>,
+    signals: Arc<Signals>,
+    mirror: Arc<MirrorClient>,
+    store: StoreClient,
+    reads: Arc<StoreReads>,
+    propagator: Arc<Propagator>,
+    heartbeats: Arc<HeartbeatWriter>,
+    reseeder: Arc<Reseeder>,
+    /// What nodes ask each other; `cluster` answers.
+    control: mpsc::Sender<ControlMessage>,
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        parts: &Parts,
+        reads: &Arc<StoreReads>,
+        propagator: &Arc<Propagator>,
+        heartbeats: &Arc<HeartbeatWriter>,
+        reseeder: &Arc<Reseeder>,
+        control: mpsc::Sender<ControlMessage>,
+    ) -> Self {
+        Self {
+            settings: Arc::clone(&parts.settings),
+            hub: Arc::clone(&parts.hub),
+            metrics: parts.metrics.clone(),
+            mode: Arc::clone(&parts.mode),
+            trust: Arc::clone(&parts.trust),
+            signals: Arc::clone(&parts.signals),
+            mirror: Arc::clone(&parts.mirror),
+            store: parts.store.clone(),
+            reads: Arc::clone(reads),
+            propagator: Arc::clone(propagator),
+            heartbeats: Arc::clone(heartbeats),
+            reseeder: Arc::clone(reseeder),
+            control,
+        }
+    }
+
     /// Keeps this node's view of the mirror right for as long as it is polled. Call once; the app ends it by dropping it.
     ///
-    /// Its parts are polled side by side all the time, and so are the works of each: one that is put aside would keep what it
-    /// holds (the turn to count, a connection) from the one that is waited for.
-    pub async fn keep(self: Arc<Self>) {
+    /// Its parts are polled side by side all the time, and so is the work of each. Work that is not polled would keep what
+    /// it holds (the turn to count, a connection) from the work that is waited for.
+    pub async fn supervise(self: Arc<Self>) {
         let events = self.mirror.events();
         select! {
             () = self.hear(events) => {}
-            () = self.seed_and_look() => {}
-            () = self.probe_now_and_then() => {}
+            () = self.seed_and_poll() => {}
         }
     }
 
@@ -77,7 +121,9 @@ impl Presence {
         loop {
             match events.recv().await {
                 Ok(MirrorEvent::Snapshot(snapshot)) => self.mirror.offer(snapshot),
-                Ok(MirrorEvent::Control(message)) => self.heed(message).await,
+                Ok(MirrorEvent::Control(ControlMessage::Status(change))) => self.propagator.told(&change),
+                // Waits while the queue is full. It fails only when nothing answers any more, at the stop.
+                Ok(MirrorEvent::Control(message)) => drop(self.control.send(message).await),
                 // Every return goes through rebuilding: writes made meanwhile are not in the mirror.
                 Ok(MirrorEvent::Connected) => {
                     self.mode.distrust();
@@ -92,39 +138,39 @@ impl Presence {
         }
     }
 
-    /// Seeds the mirror when it has to be, compares it when somebody wishes, looks at it all the while, and counts in the store
-    /// while the mirror is not to be believed.
-    async fn seed_and_look(&self) {
+    /// Seeds the mirror when it has to be, compares it when something asked for it, polls it all the while, and counts in
+    /// the store while the mirror is not trusted.
+    async fn seed_and_poll(&self) {
         let mut seeding: Option<Work<'_, Result<(), PresenceError>>> = None;
         let mut comparing: Option<Work<'_, Result<(), PresenceError>>> = None;
-        let mut looking: Option<Work<'_, Wants>> = None;
+        let mut polling: Option<Work<'_, Wants>> = None;
         let mut counting: Option<Work<'_, bool>> = None;
         let mut catching_up: Option<Work<'_, ()>> = None;
         // Listen, then seed: what is committed meanwhile is heard.
         let _heard = timeout(LISTEN_FIRST, self.signals.store_heard()).await;
         let (mut seeding_in, mut next_seed) = (None, 0);
-        let (mut looked, mut count_wanted) = (self.hub.now_ms(), false);
+        let (mut polled_ms, mut count_wanted) = (self.hub.now_ms(), false);
         let (mut count_began, mut next_count) = (0, 0);
         loop {
             let now = self.hub.now_ms();
             let rebuild_id = self.mode.rebuild_id();
             if seeding.is_none() || seeding_in != rebuild_id {
                 // A seed takes from the store who was heard: not before it knows.
-                let may_seed = now >= next_seed && self.store_may_seed();
+                let may_seed = now >= next_seed && self.trust.store_may_seed();
                 seeding_in = rebuild_id.filter(|_| may_seed);
                 seeding = seeding_in.map(|rebuild_id| Box::pin(self.seed(rebuild_id)) as _);
             }
-            let mut reseed_in = self.reseed_due_in().filter(|_| comparing.is_none() && self.mode.is_live());
+            let mut reseed_in = self.reseeder.due_in().filter(|_| comparing.is_none() && self.mode.is_live());
             if reseed_in == Some(Duration::ZERO) {
                 reseed_in = None;
-                comparing = Some(Box::pin(async { self.reseed().await.map(|_| ()) }));
+                comparing = Some(Box::pin(async { self.reseeder.reseed().await.map(|_| ()) }));
             }
             if count_wanted && counting.is_none() && now >= next_count {
                 (count_wanted, count_began) = (false, now);
-                counting = Some(Box::pin(self.look_at_store()));
+                counting = Some(Box::pin(self.poll_store()));
             }
-            // Counted from the last look: a steady stream of events must not put it off.
-            let wait = self.until_next_look(now.saturating_sub(looked));
+            // Counted from the last poll: a steady stream of events must not put it off.
+            let wait = self.until_next_poll(now.saturating_sub(polled_ms));
             select! {
                 seeded = done(&mut seeding) => if let Err(error) = seeded {
                     tracing::debug!(%error, "the mirror could not be seeded yet");
@@ -135,12 +181,12 @@ impl Presence {
                 },
                 () = self.signals.supervisor_woken() => {}
                 () = sleep(reseed_in.unwrap_or(Duration::MAX)), if reseed_in.is_some() => {}
-                () = sleep(wait), if looking.is_none() => looking = Some(Box::pin(self.look())),
-                wanted = done(&mut looking) => {
-                    looked = self.hub.now_ms();
+                () = sleep(wait), if polling.is_none() => polling = Some(Box::pin(self.poll())),
+                wanted = done(&mut polling) => {
+                    polled_ms = self.hub.now_ms();
                     count_wanted = wanted == Wants::Count;
-                    if wanted == Wants::ToCatchUp && catching_up.is_none() {
-                        catching_up = Some(Box::pin(self.apply_unapplied()));
+                    if wanted == Wants::CatchUp && catching_up.is_none() {
+                        catching_up = Some(Box::pin(self.propagator.apply_unapplied()));
                     }
                 }
                 answered = done(&mut counting) => if answered {
@@ -153,38 +199,11 @@ impl Presence {
         }
     }
 
-    /// Sends the probes for as long as the node is live.
-    async fn probe_now_and_then(&self) {
-        loop {
-            sleep(self.settings.probe_interval).await;
-            if self.mode.is_live() {
-                self.probe(self.hub.now_ms()).await;
-            }
-        }
-    }
-
-    /// Sends this node a message through the mirror's pub/sub. Messages are hints that may be lost without anybody noticing:
-    /// probes that do not come back are the notice.
-    async fn probe(&self, now: u64) {
-        let interval = self.settings.probe_interval.as_millis() as u64;
-        let live_for = self.mode.live_for().unwrap_or_default().as_millis() as u64;
-        let heard = self.probe_heard_ms.load(Relaxed).max(now.saturating_sub(live_for));
-        let silent_for = now.saturating_sub(heard);
-        if silent_for > MISSED_PROBES * interval {
-            tracing::warn!(silent_for_ms = silent_for, "pub/sub is silent; subscribing anew");
-            self.metrics.set_pubsub_loop_lag(Duration::from_millis(silent_for));
-            self.probe_heard_ms.store(now, Relaxed);
-            self.mirror.resubscribe().await;
-        }
-        let probe = ControlMessage::Probe { node: self.settings.node_id.clone(), nonce: now };
-        let _counted = self.mirror.tell(&probe).await;
-    }
-
-    /// `since_ms`: how long ago the last look was.
-    fn until_next_look(&self, since_ms: u64) -> Duration {
+    /// `since_ms`: how long ago the last poll was.
+    fn until_next_poll(&self, since_ms: u64) -> Duration {
         let left = |pace: Duration| pace.saturating_sub(Duration::from_millis(since_ms));
         let due = self.signals.poll_due_in();
-        match self.mode() {
+        match self.mode.mode() {
             Mode::Live | Mode::Rebuilding if self.mode.is_doubtful() => left(DOUBT),
             Mode::Live => left(TICK).min(due),
             Mode::Rebuilding => left(TICK),
@@ -192,12 +211,12 @@ impl Presence {
         }
     }
 
-    /// One look at the mirror.
-    async fn look(&self) -> Wants {
+    /// One poll of the mirror.
+    async fn poll(&self) -> Wants {
         self.signals.poll_begins();
         let ticked = self.mirror.tick().await;
-        match (self.mode(), ticked) {
-            (Mode::Live, Ok(_)) => Wants::ToCatchUp,
+        match (self.mode.mode(), ticked) {
+            (Mode::Live, Ok(_)) => Wants::CatchUp,
             (Mode::Live, Err(_)) => Wants::Nothing,
             (Mode::Rebuilding, _) => Wants::Count,
             (Mode::Fallback | Mode::Stale, Ok(_)) if self.mirror_writes().await => {
@@ -213,16 +232,16 @@ impl Presence {
         !self.mode.refuses_writes() || self.mirror.report_node().await.is_ok()
     }
 
-    /// Counts in the store and pushes what it says; when the store is away too, or came back and was not yet told who was
-    /// heard meanwhile, the last known state, marked stale. Whether it counted.
-    async fn look_at_store(&self) -> bool {
-        let counted = self.count_in_store().await;
+    /// Counts in the store and pushes what it says; when the store is unavailable too, or came back and was not yet told
+    /// who was heard meanwhile, the last known state, marked stale. Whether it counted.
+    async fn poll_store(&self) -> bool {
+        let counted = self.reads.counts_now().await;
         // One that is only slow to count is told of heartbeats all the same.
         let answers = counted.is_ok() || self.store.answers().await;
-        self.evidence.store_answers(answers, self.hub.now_ms());
+        self.trust.store_answers(answers);
         let has_counted = counted.is_ok();
         match counted {
-            Ok(counts) if self.store_is_settled() => {
+            Ok(counts) if self.trust.store_is_settled() => {
                 self.mode.store_answered();
                 let now = chrono::Utc::now();
                 if self.mode.publish_own(counts.available, self.store.source(), now) == Published::Pushed {
@@ -242,12 +261,12 @@ impl Presence {
 
     /// Seeds the mirror, declares its epoch, asserts this node's sockets and trusts it.
     async fn seed(&self, rebuild_id: u64) -> Result<(), PresenceError> {
-        let report = self.reseed().await?;
+        let report = self.reseeder.reseed().await?;
         // Before anybody believes its count: the store may have heard of the sockets here long ago.
-        self.assert_seats().await?;
+        self.heartbeats.assert_seats().await?;
         self.mirror.open_epoch(report.rows).await?;
         // What could not be applied meanwhile, after its page was read.
-        self.apply_unapplied().await;
+        self.propagator.apply_unapplied().await;
         let pulse = self.settled_pulse().await?;
         let Some(counted) = pulse.snapshot else {
             return Err(PresenceError::Unavailable("the mirror was emptied while it was seeded".to_owned()));
@@ -276,35 +295,7 @@ impl Presence {
     /// Every mitra with a socket here beats again in the next flush, at the time it was last heard: what is refused then
     /// is settled.
     fn reassert(&self) {
-        let mut beats: Vec<_> = self.hub.seats().into_iter().filter_map(crate::hub::PendingBeat::again).collect();
+        let mut beats: Vec<_> = self.hub.seats().into_iter().filter_map(PendingBeat::again).collect();
         self.hub.put_back(&mut beats);
-    }
-
-    /// Carries over the changes that an unanswering mirror missed while nobody had given it up yet.
-    async fn apply_unapplied(&self) {
-        // Taken out before the rows are read: a change that fails from here on is remembered anew.
-        let ids: Vec<MitraId> = {
-            let mut unapplied = self.unapplied.lock();
-            let some: Vec<MitraId> = unapplied.iter().copied().take(1_000).collect();
-            unapplied.retain(|id| !some.contains(id));
-            some
-        };
-        if ids.is_empty() {
-            return;
-        }
-        let Ok(rows) = self.store.mitras(&ids).await else {
-            return ids.iter().for_each(|id| self.remember_unapplied(*id));
-        };
-        self.carry(rows, StatusReason::External).await;
-    }
-
-    /// Completes when this node may be given traffic: its mirror is seeded, or known to be away while the store answers.
-    pub async fn started(&self) {
-        let mut newest = self.hub.watch_availability();
-        // The hub lives as long as we do; its sender cannot be gone.
-        while self.mode() == Mode::Rebuilding || self.hub.availability().is_none() {
-            newest.changed().map(|_| ()).await;
-        }
-        self.started.store(true, Relaxed);
     }
 }

@@ -3,6 +3,7 @@
 use std::{mem, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use tokio::{
     select,
     time::{interval, sleep, timeout},
@@ -12,6 +13,7 @@ use super::{Overview, Presence, PresenceError};
 use crate::{
     domain::{Counts, Mode, SessionStatus, SocketCounts, Source},
     hub::DashboardNews,
+    replication::{SessionCounts, SingleFlight},
 };
 
 /// Changes within this time share one dashboard frame.
@@ -23,6 +25,14 @@ const WATCHED: Duration = Duration::from_millis(500);
 /// Longest wait for a count of sessions that somebody asks for.
 const SESSIONS: Duration = Duration::from_millis(300);
 
+/// What was counted last, for when nothing can be asked, and the query that callers share.
+#[derive(Default)]
+pub(super) struct OverviewMemory {
+    last_counts: Mutex<Option<(Counts, DateTime<Utc>)>>,
+    last_sessions: Mutex<SessionCounts>,
+    session_query: SingleFlight<SessionCounts>,
+}
+
 impl Presence {
     /// Feeds this node's dashboards for as long as it is polled: at each change, and at `cadence`.
     pub async fn feed_dashboards(self: Arc<Self>, cadence: Duration) {
@@ -31,16 +41,16 @@ impl Presence {
         loop {
             select! {
                 _ = beat.tick() => {}
-                () = self.signals.dashboards_woken() => sleep(GATHER).await,
+                () = self.replication.signals.dashboards_woken() => sleep(GATHER).await,
             }
-            let now = self.hub.now_ms();
-            let watched = self.hub.has_dashboards();
+            let now = self.replication.hub.now_ms();
+            let watched = self.replication.hub.has_dashboards();
             if (watched || counted_ms.is_none_or(|at| now >= at + UNWATCHED.as_millis() as u64))
                 && let Ok(overview) = self.overview().await
             {
                 counted_ms = Some(now);
                 if watched {
-                    self.hub.publish_dashboard(DashboardNews::new(&overview.body()));
+                    self.replication.hub.publish_dashboard(DashboardNews::new(&overview.body()));
                 }
             }
         }
@@ -50,28 +60,19 @@ impl Presence {
     /// that is away delays no frame.
     pub async fn count_sessions(self: Arc<Self>) {
         loop {
-            if let Ok(counts) = self.store.session_counts().await {
-                let news = counts != mem::replace(&mut *self.last_sessions.lock(), counts);
+            if let Ok(counts) = self.replication.store.session_counts().await {
+                let news = counts != mem::replace(&mut *self.overview_memory.last_sessions.lock(), counts);
                 if news {
-                    self.signals.wake_dashboards();
+                    self.replication.signals.wake_dashboards();
                 }
             }
-            sleep(if self.hub.has_dashboards() { WATCHED } else { UNWATCHED }).await;
-        }
-    }
-
-    /// Reports this node for as long as it is polled.
-    pub async fn report(self: Arc<Self>, cadence: Duration) {
-        let mut beat = interval(cadence);
-        loop {
-            beat.tick().await;
-            self.report_node().await;
+            sleep(if self.replication.hub.has_dashboards() { WATCHED } else { UNWATCHED }).await;
         }
     }
 
     /// A dashboard has just come and waits for its first frame.
     pub fn want_dashboard(&self) {
-        self.signals.wake_dashboards();
+        self.replication.signals.wake_dashboards();
     }
 
     /// Counts, sockets and nodes now.
@@ -80,26 +81,26 @@ impl Presence {
     /// Never been up, and neither the mirror nor the store can be asked.
     pub async fn overview(&self) -> Result<Overview, PresenceError> {
         let (mut counts, source, as_of) = self.counts().await?;
-        if !self.hub.has_dashboards() {
+        if !self.replication.hub.has_dashboards() {
             // Nobody has them counted twice a second.
-            let ask = async { self.store.session_counts().await };
-            let asking = self.shared_sessions.get(|| self.hub.now_ms(), ask);
-            if !self.evidence.store_is_away()
+            let ask = async { self.replication.store.session_counts().await };
+            let asking = self.overview_memory.session_query.get(|| self.replication.hub.now_ms(), ask);
+            if !self.replication.trust.store_is_unavailable()
                 && let Ok(Ok(counted)) = timeout(SESSIONS, asking).await
             {
-                *self.last_sessions.lock() = counted;
+                *self.overview_memory.last_sessions.lock() = counted;
             }
         }
-        let sessions = *self.last_sessions.lock();
+        let sessions = *self.overview_memory.last_sessions.lock();
         counts.active_sessions = sessions.active;
         counts.pending_payment_sessions = sessions.pending_payment;
-        self.metrics.set_sessions(
+        self.replication.metrics.set_sessions(
             SessionStatus::ALL.iter().filter_map(|status| Some((status.as_str(), sessions.of(*status)?))),
         );
-        *self.last_counts.lock() = Some((counts, as_of));
-        self.metrics.set_counts(&counts);
-        self.metrics.read("counts", source);
-        let nodes = self.nodes().await;
+        *self.overview_memory.last_counts.lock() = Some((counts, as_of));
+        self.replication.metrics.set_counts(&counts);
+        self.replication.metrics.read("counts", source);
+        let nodes = self.nodes();
         let sockets = nodes.iter().fold(SocketCounts::default(), |sum, node| SocketCounts {
             mitra: sum.mitra + node.sockets.mitra,
             customer: sum.customer + node.sockets.customer,
@@ -115,24 +116,29 @@ impl Presence {
             as_of,
             source,
             // The sessions are the store's to count.
-            stale: self.is_stale(source) || self.evidence.store_is_away(),
+            stale: self.is_stale(source) || self.replication.trust.store_is_unavailable(),
         })
     }
 
     /// With where they come from, and of when they are.
     async fn counts(&self) -> Result<(Counts, Source, DateTime<Utc>), PresenceError> {
-        if let Some(counts) = self.mirror.counts().await {
-            return Ok((counts, self.mirror.source(), Utc::now()));
+        if let Some(counts) = self.replication.mirror.counts().await {
+            return Ok((counts, self.replication.mirror.source(), Utc::now()));
         }
         // Both away: whoever waited would only wait for the next deadline.
-        if self.mode() == Mode::Stale
-            && let Some((counts, as_of)) = *self.last_counts.lock()
+        if self.replication.mode.mode() == Mode::Stale
+            && let Some((counts, as_of)) = *self.overview_memory.last_counts.lock()
         {
             return Ok((counts, Source::Local, as_of));
         }
-        let counted = self.counts_in_store().await.map(|counts| (counts, self.store.source(), Utc::now()));
+        let counted =
+            self.replication.reads.counts().await.map(|counts| (counts, self.replication.store.source(), Utc::now()));
         // Nobody can be asked who is fresh: what was last known, and said to be so.
-        let last = self.last_counts.lock().map(|(counts, as_of)| (counts, Source::Local, as_of));
-        if self.store_is_settled() { counted.or_else(|error| last.ok_or(error)) } else { last.map_or(counted, Ok) }
+        let last = self.overview_memory.last_counts.lock().map(|(counts, as_of)| (counts, Source::Local, as_of));
+        if self.replication.trust.store_is_settled() {
+            counted.or_else(|error| last.ok_or(error))
+        } else {
+            last.map_or(counted, Ok)
+        }
     }
 }

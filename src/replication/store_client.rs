@@ -5,13 +5,12 @@ use std::{sync::Arc, time::Duration};
 use futures_util::stream::BoxStream;
 use uuid::Uuid;
 
-use super::{PresenceError, evidence::Evidence};
+use super::{PresenceError, trust::Trust};
 use crate::{
     domain::{
         AvailablePage, Cause, ChatSession, Counts, CustomerId, MitraId, MitraRow, NodeId, PresenceEvent, SessionAction,
         SessionId, Source,
     },
-    hub::Hub,
     store::{
         AuthSession, Bell, Heard, MitraProfile, MitraQuery, SessionChange, SessionCounts, Store, StoreError, Transition,
     },
@@ -22,8 +21,7 @@ use crate::{
 #[derive(Clone)]
 pub struct StoreClient {
     store: Arc<dyn Store>,
-    evidence: Arc<Evidence>,
-    hub: Arc<Hub>,
+    trust: Arc<Trust>,
     metrics: Metrics,
 }
 
@@ -78,8 +76,8 @@ measured_calls! {
 }
 
 impl StoreClient {
-    pub(super) fn new(store: Arc<dyn Store>, evidence: Arc<Evidence>, hub: Arc<Hub>, metrics: Metrics) -> Self {
-        Self { store, evidence, hub, metrics }
+    pub(super) fn new(store: Arc<dyn Store>, trust: Arc<Trust>, metrics: Metrics) -> Self {
+        Self { store, trust, metrics }
     }
 
     /// Which store this is.
@@ -100,11 +98,11 @@ impl StoreClient {
     fn measured<T>(&self, op: &'static str, answer: Result<T, StoreError>) -> Result<T, PresenceError> {
         let outcome = match &answer {
             Err(StoreError::Unavailable(_)) => {
-                self.evidence.store_failed(self.hub.now_ms());
+                self.trust.store_failed();
                 Outcome::Error
             }
             _ => {
-                self.evidence.store_answered();
+                self.trust.store_answered();
                 Outcome::Ok
             }
         };

@@ -1,0 +1,53 @@
+//! Whether this node should be given traffic.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use super::{Check, Presence, Readiness};
+use crate::domain::Mode;
+
+/// Where this node stands between its start and its stop.
+#[derive(Default)]
+pub(super) struct ServingState {
+    started: AtomicBool,
+    leaving: AtomicBool,
+}
+
+impl Presence {
+    /// Completes when this node may be given traffic: its mirror is seeded, or known to be unavailable while the store answers.
+    pub async fn started(&self) {
+        let mut newest = self.replication.hub.watch_availability();
+        while self.mode() == Mode::Rebuilding || self.replication.hub.availability().is_none() {
+            // The hub lives as long as we do; its sender cannot be gone.
+            let _news = newest.changed().await;
+        }
+        self.serving.started.store(true, Relaxed);
+    }
+
+    /// This node is about to leave: not ready any more, though still serving.
+    pub fn leave(&self) {
+        self.serving.leaving.store(true, Relaxed);
+    }
+
+    /// Whether this node should be given traffic. A node whose stores are away stays ready once it has been: taking every
+    /// node out of the load balancer because a shared store is down would be the outage.
+    pub fn readiness(&self) -> Readiness {
+        let mode = self.mode();
+        let started = self.serving.started.load(Relaxed);
+        let leaving = self.serving.leaving.load(Relaxed);
+        let is_unavailable = self.replication.trust.store_is_unavailable();
+        let line = |name, ok, detail: &str| Check { name, ok, detail: detail.to_owned() };
+        Readiness {
+            ready: started && !leaving,
+            checks: vec![
+                line("started", started, if started { "serving" } else { "starting" }),
+                line("mode", mode == Mode::Live, mode.as_str()),
+                line(
+                    "store",
+                    !is_unavailable,
+                    if is_unavailable { "does not answer: commands are refused" } else { "answers" },
+                ),
+                line("drain", !leaving, if leaving { "stopping" } else { "staying" }),
+            ],
+        }
+    }
+}
