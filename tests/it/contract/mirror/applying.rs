@@ -48,10 +48,7 @@ async fn a_new_generation_beats_a_higher_revision(kind: Kind) {
     let bench = kind.open(calm()).await;
     bench.applied(row(1, 900)).await;
     let restored = Fence { generation: 2, revision: 3 };
-    let offline = with(row(1, 0), |facts| {
-        facts.online = false;
-        facts.fence = restored
-    });
+    let offline = with(row(1, 0), |facts| (facts.online, facts.fence) = (false, restored));
     assert_eq!(bench.applied(offline).await, Applied::Changed);
     assert_eq!(bench.applied(row(1, 901)).await, Applied::Older { newer: restored });
     assert_eq!(bench.counted().await.online, 0);
@@ -99,12 +96,7 @@ async fn nothing_old_lists_a_mitra_again_after_deactivation(kind: Kind) {
     assert!(bench.is_deactivated(id(1)).await.unwrap());
     let counts = bench.counted().await;
     assert_eq!((counts.online, counts.reachable, counts.deactivated), (1, 0, 1));
-    bench
-        .applied(with(row(1, 3), |facts| {
-            facts.active = false;
-            facts.online = false
-        }))
-        .await;
+    bench.applied(with(row(1, 3), |facts| (facts.active, facts.online) = (false, false))).await;
     assert_eq!(bench.beat(&[beat(1)]).await.unwrap().refused[0].why, Refused::Deactivated);
     assert!(matches!(bench.applied(row(1, 1)).await, Applied::Older { .. }));
     let counts = bench.counted().await;
@@ -117,20 +109,11 @@ async fn every_state_is_counted(kind: Kind) {
         write(row(1, 1)),
         write(row(2, 2)),
         write(with(row(3, 3), |facts| facts.sessions = 1)),
-        write(with(row(4, 4), |facts| {
-            facts.sessions = 3;
-            facts.max_sessions = 2
-        })),
+        write(with(row(4, 4), |facts| (facts.sessions, facts.max_sessions) = (3, 2))),
         aged(row(5, 5), Duration::from_secs(61)),
         write(with(row(6, 6), |facts| facts.online = false)),
-        write(with(row(7, 7), |facts| {
-            facts.online = false;
-            facts.active = false
-        })),
-        write(with(row(8, 8), |facts| {
-            facts.online = false;
-            facts.sessions = 1
-        })),
+        write(with(row(7, 7), |facts| (facts.online, facts.active) = (false, false))),
+        write(with(row(8, 8), |facts| (facts.online, facts.sessions) = (false, 1))),
         write(with(row(9, 9), |facts| facts.max_sessions = 0)),
     ];
     bench.apply(&rows).await.unwrap();
@@ -250,18 +233,10 @@ async fn a_thousand_rows_go_in_one_call(kind: Kind) {
 async fn numbers_beyond_a_double_are_compared_exactly(kind: Kind) {
     let bench = kind.open(calm()).await;
     let fence = |revision| Fence { generation: i64::MAX - 1, revision };
-    bench
-        .applied(with(row(1, 0), |facts| {
-            facts.fence = fence(i64::MAX - 1);
-            facts.online_epoch = i64::MAX
-        }))
-        .await;
+    bench.applied(with(row(1, 0), |facts| (facts.fence, facts.online_epoch) = (fence(i64::MAX - 1), i64::MAX))).await;
     let older = with(row(1, 0), |facts| facts.fence = fence(i64::MAX - 2));
     assert_eq!(bench.applied(older).await, Applied::Older { newer: fence(i64::MAX - 1) });
-    let newer = with(row(1, 0), |facts| {
-        facts.fence = fence(i64::MAX);
-        facts.online_epoch = i64::MAX
-    });
+    let newer = with(row(1, 0), |facts| (facts.fence, facts.online_epoch) = (fence(i64::MAX), i64::MAX));
     assert_eq!(bench.applied(newer).await, Applied::Changed);
     let short = with(row(1, 0), |facts| facts.fence = fence(9));
     assert_eq!(bench.applied(short).await, Applied::Older { newer: fence(i64::MAX) }, "9 is not more than 92…");

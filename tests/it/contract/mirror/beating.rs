@@ -33,19 +33,9 @@ async fn a_beat_keeps_a_mitra_fresh(kind: Kind) {
 async fn a_beat_is_refused_with_the_reason_and_the_epoch(kind: Kind) {
     let bench = kind.open(calm()).await;
     let rows = [
-        write(with(row(1, 1), |facts| {
-            facts.online = false;
-            facts.online_epoch = 4
-        })),
-        write(with(row(2, 2), |facts| {
-            facts.online = false;
-            facts.active = false;
-            facts.online_epoch = 5
-        })),
-        write(with(row(3, 3), |facts| {
-            facts.active = false;
-            facts.online_epoch = 6
-        })),
+        write(with(row(1, 1), |facts| (facts.online, facts.online_epoch) = (false, 4))),
+        write(with(row(2, 2), |facts| (facts.online, facts.active, facts.online_epoch) = (false, false, 5))),
+        write(with(row(3, 3), |facts| (facts.active, facts.online_epoch) = (false, 6))),
         write(with(row(4, 4), |facts| facts.online_epoch = 7)),
         write(row(5, 5)),
     ];

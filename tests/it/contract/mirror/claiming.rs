@@ -63,16 +63,7 @@ async fn a_claim_takes_no_more_than_it_may_and_not_always_the_same(kind: Kind) {
 
 async fn a_claimed_mitra_is_put_back_as_it_was(kind: Kind) {
     let bench = kind.open(calm()).await;
-    bench
-        .apply(&[aged(
-            with(row(1, 7), |facts| {
-                facts.sessions = 1;
-                facts.max_sessions = 2
-            }),
-            OLD,
-        )])
-        .await
-        .unwrap();
+    bench.apply(&[aged(with(row(1, 7), |facts| (facts.sessions, facts.max_sessions) = (1, 2)), OLD)]).await.unwrap();
     let before = bench.entries(&[id(1)]).await.unwrap().of_each[0].clone().unwrap();
     let claimed = bench.claimed(OLD, 1).await;
     let taken = bench.entries(&[id(1)]).await.unwrap().of_each[0].clone().unwrap();
@@ -145,11 +136,7 @@ async fn a_row_of_the_same_fence_undoes_a_claim(kind: Kind) {
 
 async fn forgetting_removes_every_trace_unless_something_newer_is_known(kind: Kind) {
     let bench = kind.open(calm()).await;
-    let gone = with(row(3, 5), |facts| {
-        facts.online = false;
-        facts.active = false;
-        facts.sessions = 2
-    });
+    let gone = with(row(3, 5), |facts| (facts.online, facts.active, facts.sessions) = (false, false, 2));
     bench.apply(&[write(row(1, 5)), write(row(2, 5)), write(gone)]).await.unwrap();
     let seen = |revision| Fence { generation: 1, revision };
     let removed = bench.forget(&[(id(1), seen(4)), (id(2), seen(5)), (id(3), seen(6)), (id(4), seen(6))]).await;
@@ -169,12 +156,7 @@ async fn every_known_id_is_listed(kind: Kind) {
     for part in (0..1_700u128).collect::<Vec<_>>().chunks(1_000) {
         let rows: Vec<_> = part
             .iter()
-            .map(|n| {
-                write(with(row(number(*n), 1), |facts| {
-                    facts.online = n % 3 != 0;
-                    facts.active = n % 5 != 0
-                }))
-            })
+            .map(|n| write(with(row(number(*n), 1), |facts| (facts.online, facts.active) = (n % 3 != 0, n % 5 != 0))))
             .collect();
         bench.apply(&rows).await.unwrap();
     }

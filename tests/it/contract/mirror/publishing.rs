@@ -140,10 +140,7 @@ async fn published_snapshots_are_heard_in_order(kind: Kind) {
     let mut flip = async |bench: &Bench| {
         revision += 1;
         bench
-            .applied(with(row(1, revision), |facts| {
-                facts.online = revision % 2 == 1;
-                facts.online_epoch = revision
-            }))
+            .applied(with(row(1, revision), |facts| (facts.online, facts.online_epoch) = (revision % 2 == 1, revision)))
             .await;
     };
     let mut first = None;

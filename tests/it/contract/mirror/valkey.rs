@@ -37,18 +37,9 @@ fn json(text: Option<String>) -> serde_json::Value {
 #[tokio::test]
 async fn the_keys_have_exactly_the_promised_names_types_and_contents() {
     let (server, mirror) = started().await;
-    let busy = with(row(2, 8), |facts| {
-        facts.sessions = 2;
-        facts.max_sessions = 2
-    });
-    let gone = with(row(3, 9), |facts| {
-        facts.online = false;
-        facts.active = false
-    });
-    let paying = with(row(4, 10), |facts| {
-        facts.online = false;
-        facts.sessions = 1
-    });
+    let busy = with(row(2, 8), |facts| (facts.sessions, facts.max_sessions) = (2, 2));
+    let gone = with(row(3, 9), |facts| (facts.online, facts.active) = (false, false));
+    let paying = with(row(4, 10), |facts| (facts.online, facts.sessions) = (false, 1));
     mirror.apply(&[write(row(1, 7)), write(busy), write(gone), write(paying)]).await.unwrap();
     let (one, two, three, four) = (id(1).to_string(), id(2).to_string(), id(3).to_string(), id(4).to_string());
 
