@@ -19,7 +19,7 @@
 //! - [`cluster`] — what nodes ask each other.
 //! - [`presence`] — the use cases: commands, admission, reads, the overview, auto-offline.
 //! - [`sessions`] — chat sessions: their life in the store, and the one routine that ends those whose time ran out.
-//! - [`sweeps`] — work done again and again; holds no rules.
+//! - [`tasks`] — the table of everything that runs by itself; holds no rules.
 //! - [`gateway`] — the accept loop and the sockets: admission, the mitra's session, the watcher's session.
 //! - [`api`] — REST, a file per resource, and the dashboard page.
 //! - [`demo`] — a simulated fleet over real sockets, and two pages.
@@ -47,5 +47,5 @@ pub mod protocol;
 pub mod replication;
 pub mod sessions;
 pub mod store;
-pub mod sweeps;
+pub mod tasks;
 pub mod telemetry;

@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::Api;
-use crate::presence::Check;
+use crate::protocol::Check;
 
 /// The process lives.
 pub async fn livez() -> Response {

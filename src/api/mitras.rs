@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     domain::{Cause, MitraId, Source},
-    presence::{Explanation, ListFilter, MitraView},
-    protocol::{MitraBody, StatusBody, timestamp},
+    presence::{ListFilter, MitraView},
+    protocol::{Explanation, MitraBody, StatusBody, timestamp},
 };
 
 const DEFAULT_LIMIT: u32 = 50;

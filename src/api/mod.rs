@@ -37,7 +37,7 @@ use crate::{
     presence::Presence,
     protocol::{ErrorCode, Problem},
     sessions::Sessions,
-    sweeps::Sweeps,
+    tasks::Tasks,
     telemetry::Metrics,
 };
 
@@ -61,7 +61,7 @@ pub struct ApiParts {
     pub verifier: TokenVerifier,
     pub presence: Arc<Presence>,
     pub sessions: Arc<Sessions>,
-    pub sweeps: Sweeps,
+    pub tasks: Tasks,
     pub metrics: Metrics,
     pub lifecycle: Lifecycle,
 }

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::header;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -19,8 +19,7 @@ use super::{
 };
 use crate::{
     domain::SubjectId,
-    presence::ReseedReport,
-    protocol::{DashboardNode, ErrorCode, Problem},
+    protocol::{DashboardNode, ErrorCode, Problem, ReseedReport},
     telemetry::Metrics,
 };
 
@@ -62,17 +61,12 @@ pub async fn reseed(State(api): State<Api>, _: SignedIn<Backend>) -> Result<Json
     Ok(Json(api.presence.reseed().await?))
 }
 
-#[derive(Serialize)]
-struct AllSweeps<S> {
-    sweeps: S,
-}
-
 pub async fn sweeps(State(api): State<Api>, _: SignedIn<Readers>) -> Result<Response, ApiError> {
     all_sweeps(&api).await
 }
 
 async fn all_sweeps(api: &Api) -> Result<Response, ApiError> {
-    Ok(Json(AllSweeps { sweeps: api.sweeps.status().await }).into_response())
+    Ok(Json(json!({ "sweeps": api.tasks.sweeps().await, "tasks": api.tasks.all() })).into_response())
 }
 
 #[derive(Deserialize)]
@@ -105,7 +99,7 @@ pub async fn resume(
 }
 
 async fn rest(api: &Api, name: &str, rest: Duration) -> Result<(), ApiError> {
-    let names = api.sweeps.names();
+    let names = api.tasks.sweep_names();
     if !names.contains(&name) {
         let detail = format!("no sweep has this name; there are {}", names.join(", "));
         return Err(Problem::new(ErrorCode::NotFound, detail).into());

@@ -6,7 +6,9 @@ mod backends;
 mod check;
 mod crypto;
 mod print;
+mod settings;
 mod systemd;
+mod tasks;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -26,23 +28,20 @@ use crate::{
     api::{self, Api, ApiParts, ApiSettings},
     auth::{SecretError, TokenIssuer, TokenVerifier},
     cluster::Cluster,
-    config::{Config, KeySource, LimitsConfig, TimingConfig},
+    config::{Config, KeySource},
     demo::{self, DemoSize},
-    gateway::{AcceptLimits, Gateway, GatewaySettings, PlaceLimits, serve as accept},
-    hub::{Hub, HubLimits},
+    gateway::{Gateway, serve as accept},
+    hub::Hub,
     lifecycle::{Lifecycle, StopSignals},
     mirror::Mirror,
-    presence::{Presence, PresenceError, PresenceSettings},
-    protocol::MessageLimits,
-    replication::{HeartbeatWriter, Replication, ReplicationSettings},
+    presence::{Presence, PresenceError},
+    replication::{HeartbeatWriter, Replication},
     sessions::Sessions,
     store::Store,
-    sweeps::{AutoOffline, EventRetention, HeartbeatMirror, Pace, Reseed, Sweeps},
+    tasks::Tasks,
     telemetry::Metrics,
 };
 
-/// Cadence of the removal of old presence events.
-const RETENTION_SWEEP: Duration = Duration::from_secs(3_600);
 /// Connections that may wait in the kernel for the accept loop.
 const BACKLOG: u32 = 4_096;
 /// How long the answers of the waiting room may take to be sent.
@@ -61,6 +60,7 @@ pub struct Server {
     sessions: Arc<Sessions>,
     store: Arc<dyn Store>,
     mirror: Arc<dyn Mirror>,
+    tasks: Tasks,
     lifecycle: Lifecycle,
 }
 
@@ -84,16 +84,14 @@ impl Server {
             Err(SecretError::NoSecret) => None,
             other => Some(other?),
         };
-        if let Some(keys) = verifier.public_keys() {
-            if let Err(why) = keys.refresh().await
-                && let Some(KeySource::File(path)) = &config.auth.key_source
-            {
-                anyhow::bail!("AUTH_JWKS_FILE {} {why}: correct the file or the setting", path.display());
-            }
-            // A URL that is unavailable stops no start: it is asked again, and meanwhile its tokens are refused.
-            lifecycle.spawn_until_stop(Arc::clone(keys).keep());
+        // A URL that is unavailable stops no start: it is asked again, and meanwhile its tokens are refused.
+        if let Some(keys) = verifier.public_keys()
+            && let Err(why) = keys.refresh().await
+            && let Some(KeySource::File(path)) = &config.auth.key_source
+        {
+            anyhow::bail!("AUTH_JWKS_FILE {} {why}: correct the file or the setting", path.display());
         }
-        let limits = accept_limits(&config);
+        let limits = settings::accept_limits(&config);
         // Both ports are taken before anything is done, so that one that is not free is told at once; the public one is
         // listened on only when there is something to say.
         let (internal, internal_addr) = take_port(config.listen.internal_addr, "HADIR_INTERNAL_ADDR")?;
@@ -108,13 +106,9 @@ impl Server {
             ended(&waiting),
         ));
         let Backends { store, mirror, node_lock } = backends::open(&config, &lifecycle).await?;
-        if let Some(lock) = node_lock {
-            let node = lifecycle.clone();
-            lifecycle.spawn_until_stop(async move { node.give_up(lock.keep().await) });
-        }
-        let hub = Arc::new(Hub::new(hub_limits(&config.limits)));
-        let (replication, control) = Replication::new(
-            replication_settings(&config),
+        let hub = Arc::new(Hub::new(settings::hub_limits(&config.limits)));
+        let (replication, inbox) = Replication::new(
+            settings::replication_settings(&config),
             Arc::clone(&store),
             Arc::clone(&mirror),
             hub,
@@ -123,9 +117,18 @@ impl Server {
         let replication = Arc::new(replication);
         let cluster = Arc::new(Cluster::new(&replication, config.mirror.probe_interval));
         let sessions = Arc::new(Sessions::new(&replication));
-        let settings = presence_settings(&config);
+        let settings = settings::presence_settings(&config);
         let presence = Arc::new(Presence::new(settings, Arc::clone(&replication), Arc::clone(&cluster)));
-        let sweeps = Sweeps::new(Arc::clone(&presence));
+        let tasks = Tasks::new(Arc::clone(&presence), metrics.clone(), lifecycle.clone());
+        if let Some(lock) = node_lock {
+            let node = lifecycle.clone();
+            tasks.keep("node_lock", "Keeps this node's place among the nodes of its store.", async move {
+                node.give_up(lock.keep().await);
+            });
+        }
+        if let Some(keys) = verifier.public_keys() {
+            tasks.keep("public_keys", "Refreshes the keys that tokens are verified with.", Arc::clone(keys).keep());
+        }
         let api = Api::new(ApiParts {
             settings: Arc::new(ApiSettings {
                 allowed_origins: config.listen.allowed_origins.clone(),
@@ -136,12 +139,12 @@ impl Server {
             verifier: verifier.clone(),
             presence: Arc::clone(&presence),
             sessions: Arc::clone(&sessions),
-            sweeps: sweeps.clone(),
+            tasks: tasks.clone(),
             metrics: metrics.clone(),
             lifecycle: lifecycle.clone(),
         });
         let gateway = Gateway::new(
-            gateway_settings(&config),
+            settings::gateway_settings(&config),
             verifier,
             Arc::clone(&presence),
             metrics.clone(),
@@ -157,15 +160,15 @@ impl Server {
             tracing::warn!(%error, "sessions whose time ran out wait for the store");
             sleep(backends::PATIENCE).await;
         }
-        lifecycle.spawn_until_stop(Arc::clone(&sessions).keep_time());
-        lifecycle.spawn_until_stop(Arc::clone(&gateway).wake_sockets());
-        run_replication(&replication, &config.timing, &lifecycle);
-        lifecycle.spawn_until_stop(Arc::clone(&cluster).answer(control));
-        lifecycle.spawn_until_stop(Arc::clone(&cluster).keep_probing());
-        lifecycle.spawn_until_stop(cluster.keep_reporting(config.timing.node_report_interval));
-        lifecycle.spawn_until_stop(Arc::clone(&presence).count_sessions());
-        lifecycle.spawn_until_stop(Arc::clone(&presence).feed_dashboards(config.timing.node_report_interval));
-        start_sweeps(&sweeps, &presence, &replication, &config, &metrics, &lifecycle);
+        let callees = tasks::Callees {
+            replication: &replication,
+            cluster: &cluster,
+            presence: &presence,
+            sessions: &sessions,
+            gateway: &gateway,
+            inbox,
+        };
+        tasks::start(&tasks, &config, callees);
         presence.started().await;
 
         let public_router = api.public_router(gateway.public_routes().merge(more));
@@ -182,6 +185,7 @@ impl Server {
             sessions,
             store,
             mirror,
+            tasks,
             lifecycle,
         })
     }
@@ -244,7 +248,7 @@ impl Server {
 
     async fn until_told(self, mut signals: StopSignals) -> Result<()> {
         systemd::ready();
-        systemd::keep_watchdog(&self.lifecycle);
+        systemd::keep_watchdog(&self.tasks);
         let end = tokio::select! {
             () = signals.told() => Ok(()),
             why = self.given_up() => Err(why),
@@ -277,8 +281,9 @@ impl Server {
         })
         .await;
         let heartbeats = self.heartbeats();
-        heartbeats.flush(&mut Vec::new()).await;
-        heartbeats.flush_to_store().await;
+        // What these two cannot deliver the last one writes to the store.
+        let _undelivered = heartbeats.flush().await;
+        let _unwritten = heartbeats.flush_to_store().await;
         if let Err(error) = heartbeats.save().await {
             tracing::warn!(%error, "the last heartbeats did not reach the store");
         }
@@ -364,112 +369,4 @@ fn listen(socket: TcpSocket) -> Result<TcpListener> {
 fn ended(lifecycle: &Lifecycle) -> impl Future<Output = ()> + Send + 'static {
     let lifecycle = lifecycle.clone();
     async move { lifecycle.stopped().await }
-}
-
-/// Every task of replication; each runs for as long as the node does.
-fn run_replication(replication: &Replication, timing: &TimingConfig, lifecycle: &Lifecycle) {
-    lifecycle.spawn_until_stop(Arc::clone(&replication.supervisor).supervise());
-    lifecycle.spawn_until_stop(Arc::clone(&replication.trust).watch_punctuality());
-    lifecycle.spawn_until_stop(Arc::clone(&replication.change_feed).follow(timing.change_feed_interval));
-    lifecycle.spawn_until_stop(Arc::clone(&replication.isolated_nodes).follow(timing.change_feed_interval));
-    lifecycle.spawn_until_stop(Arc::clone(&replication.heartbeats).keep_flushing(timing.flush_interval));
-    lifecycle.spawn_until_stop(Arc::clone(&replication.heartbeats).keep_flushing_to_store(timing.flush_interval));
-}
-
-fn start_sweeps(
-    sweeps: &Sweeps,
-    presence: &Arc<Presence>,
-    replication: &Replication,
-    config: &Config,
-    metrics: &Metrics,
-    lifecycle: &Lifecycle,
-) {
-    let timing = &config.timing;
-    let own = || Arc::clone(presence);
-    sweeps.start(AutoOffline(own()), Pace::steady(timing.auto_offline_interval), metrics, lifecycle);
-    let heartbeats = HeartbeatMirror(Arc::clone(&replication.heartbeats));
-    sweeps.start(heartbeats, Pace::steady(timing.heartbeat_mirror_interval), metrics, lifecycle);
-    sweeps.start(Reseed(own()), Pace::spread(timing.reseed_interval), metrics, lifecycle);
-    let retention = EventRetention { presence: own(), keep: config.store.event_retention };
-    sweeps.start(retention, Pace::soon(RETENTION_SWEEP), metrics, lifecycle);
-}
-
-fn descriptors() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(limit).unwrap_or(usize::MAX)
-}
-
-fn hub_limits(limits: &LimitsConfig) -> HubLimits {
-    let cap = limits.node_cap(descriptors());
-    if let Some(warning) = &cap.warning {
-        tracing::warn!("{warning}");
-    }
-    HubLimits {
-        sockets_per_mitra: limits.sockets_per_mitra,
-        sockets_per_customer: limits.sockets_per_customer,
-        sockets_per_operator: limits.sockets_per_operator,
-        sockets: cap.sockets as u64,
-    }
-}
-
-fn replication_settings(config: &Config) -> ReplicationSettings {
-    ReplicationSettings {
-        node_id: config.node_id.clone(),
-        heartbeat_interval: config.timing.heartbeat_interval,
-        suspect_after: config.timing.suspect_after,
-        heartbeat_mirror_interval: config.timing.heartbeat_mirror_interval,
-        breaker_failures: config.mirror.breaker_failures,
-        breaker_retry: config.mirror.breaker_retry,
-    }
-}
-
-fn presence_settings(config: &Config) -> PresenceSettings {
-    PresenceSettings {
-        offline_after: config.timing.offline_after,
-        auto_offline_interval: config.timing.auto_offline_interval,
-        restraint_release: config.timing.restraint_release,
-    }
-}
-
-fn accept_limits(config: &Config) -> AcceptLimits {
-    let limits = &config.limits;
-    AcceptLimits {
-        places: PlaceLimits {
-            in_all: limits.places(descriptors()),
-            per_address: limits.http_connections_per_address,
-            exempt: config.listen.trusted_proxies.clone(),
-        },
-        send_buffer_bytes: limits.write_buffer_bytes,
-        header_read_timeout: limits.header_read_timeout,
-        header_bytes: limits.header_bytes,
-        keep_alive: limits.keep_alive,
-        dead_peer_after: config.timing.suspect_after,
-    }
-}
-
-fn gateway_settings(config: &Config) -> GatewaySettings {
-    let (timing, limits) = (&config.timing, &config.limits);
-    GatewaySettings {
-        node_id: config.node_id.clone(),
-        allowed_origins: config.listen.allowed_origins.clone(),
-        trusted_proxies: config.listen.trusted_proxies.clone(),
-        heartbeat_interval: timing.heartbeat_interval,
-        suspect_after: timing.suspect_after,
-        offline_after: timing.offline_after,
-        reconnect_window: timing.reconnect_window,
-        max_silence: timing.max_silence,
-        token_warning: timing.token_warning,
-        first_message_timeout: limits.first_message_timeout,
-        stalled_reader_timeout: limits.stalled_reader_timeout,
-        close_timeout: limits.close_timeout,
-        frame_bytes: limits.frame_bytes,
-        write_buffer_bytes: limits.write_buffer_bytes,
-        messages_per_second: limits.messages_per_second,
-        bytes_per_second: limits.bytes_per_second,
-        fragments_per_message: limits.fragments_per_message,
-        message_timeout: limits.message_timeout,
-        bad_messages_per_minute: limits.bad_messages_per_minute,
-        unauthenticated_sockets_per_ip: limits.unauthenticated_sockets_per_ip,
-        messages: MessageLimits { max_nesting: limits.json_depth, max_id_bytes: limits.command_id_bytes },
-    }
 }

@@ -4,7 +4,7 @@
 use sd_notify::NotifyState;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::lifecycle::Lifecycle;
+use crate::tasks::Tasks;
 
 /// The node serves.
 pub(super) fn ready() {
@@ -18,9 +18,9 @@ pub(super) fn stopping() {
 
 /// Says that the node runs, twice in each `WatchdogSec`. A runtime that no longer takes turns does
 /// not say so, and systemd restarts it.
-pub(super) fn keep_watchdog(lifecycle: &Lifecycle) {
+pub(super) fn keep_watchdog(tasks: &Tasks) {
     let Some(period) = sd_notify::watchdog_enabled() else { return };
-    lifecycle.spawn_until_stop(async move {
+    tasks.keep("watchdog", "Tells systemd that the node still runs.", async move {
         let mut turn = interval(period / 2);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -14,15 +14,15 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     sync::mpsc,
-    time::{Instant, interval, timeout_at},
+    time::{Instant, timeout_at},
 };
 use uuid::Uuid;
 
 use self::probe::Probe;
 use crate::{
-    domain::{ControlMessage, NodeId, NodeRecord, SubjectId},
+    domain::{NodeId, NodeRecord, SubjectId},
     hub::Hub,
-    protocol::Close,
+    protocol::{Close, ControlMessage},
     replication::{MirrorClient, ModeControl, Replication},
 };
 
@@ -78,15 +78,6 @@ impl Cluster {
     /// Sends this node's probes for as long as it is polled.
     pub async fn keep_probing(self: Arc<Self>) {
         self.probe.run().await;
-    }
-
-    /// Reports this node for as long as it is polled.
-    pub async fn keep_reporting(self: Arc<Self>, cadence: Duration) {
-        let mut ticks = interval(cadence);
-        loop {
-            ticks.tick().await;
-            self.report().await;
-        }
     }
 
     /// Acts on a message of another node (or of this one).
@@ -173,9 +164,13 @@ impl Cluster {
         nodes
     }
 
-    /// Tells the others of this node and learns of them. Without a mirror this node knows only itself.
-    async fn report(&self) {
+    /// Tells the others of this node and learns of them. Without a mirror this node knows only itself. Returns how
+    /// many nodes are known.
+    pub(crate) async fn report(&self) -> usize {
         let reported = if self.mode.mirror_takes_writes() { self.mirror.report_node().await.ok() } else { None };
-        *self.nodes.lock() = reported.unwrap_or_else(|| vec![self.mode.node_record()]);
+        let nodes = reported.unwrap_or_else(|| vec![self.mode.node_record()]);
+        let known = nodes.len();
+        *self.nodes.lock() = nodes;
+        known
     }
 }

@@ -13,8 +13,9 @@ use std::{
 use tokio::time::sleep;
 
 use crate::{
-    domain::{ControlMessage, NodeId},
+    domain::NodeId,
     hub::Hub,
+    protocol::ControlMessage,
     replication::{MirrorClient, ModeControl, Replication},
     telemetry::Metrics,
 };

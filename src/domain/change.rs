@@ -1,11 +1,11 @@
-//! What changed, why, who did it, and how nodes tell each other.
+//! What changed, why, and who did it.
 
 use std::ops::Deref;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{MitraFacts, MitraId, MitraRow, NodeId, SessionId, SubjectId};
+use super::{MitraFacts, MitraId, MitraRow, SessionId};
 
 /// Why a mitra's status is sent to its sockets; the app must know whether to send `online` again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -109,21 +109,4 @@ impl Deref for StatusChange {
     fn deref(&self) -> &MitraFacts {
         &self.facts
     }
-}
-
-/// What nodes tell each other over `hadir:control`. A hint: a node that misses one learns the same from a refused
-/// heartbeat or the next reseed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum ControlMessage {
-    /// A mitra's facts changed.
-    Status(StatusChange),
-    /// Close every socket of a subject, and say how many there were.
-    Disconnect { request: String, subject: SubjectId, reason: String },
-    /// How many sockets of a subject are there?
-    CountSockets { request: String, subject: SubjectId },
-    /// The answer of one node to `Disconnect` (how many it closed) or `CountSockets`.
-    Sockets { request: String, node: NodeId, sockets: u64 },
-    /// A node's question to itself, through Valkey: is pub/sub alive, and how late?
-    Probe { node: NodeId, nonce: u64 },
 }

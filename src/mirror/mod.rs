@@ -21,9 +21,9 @@ use tokio::sync::broadcast;
 pub use caution::{Caution, Claims, Restraint};
 
 use crate::domain::{
-    AvailablePage, ControlMessage, Counts, Fence, MitraFacts, MitraId, MitraRow, NodeRecord, Snapshot, Source,
-    StatusReason,
+    AvailablePage, Counts, Fence, MitraFacts, MitraId, MitraRow, NodeRecord, Snapshot, Source, StatusReason,
 };
+use crate::protocol::ControlMessage;
 
 /// The most writes, beats or ids one call takes.
 pub const BATCH: usize = 1_000;

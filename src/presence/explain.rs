@@ -1,13 +1,11 @@
 //! Everything an operator asks about one mitra at night, and in words why it is or is not available.
 
-use std::{collections::BTreeMap, time::Duration};
-
-use serde::Serialize;
+use std::time::Duration;
 
 use super::{Presence, PresenceError};
 use crate::{
-    domain::{MitraFacts, MitraId, MitraRow, NodeId, PresenceEvent, SessionId, Source},
-    protocol::timestamp,
+    domain::{MitraId, MitraRow, SessionId},
+    protocol::{Explanation, MirrorEvidence, NodeEvidence, StoreEvidence, timestamp},
     replication::Entry,
 };
 
@@ -15,55 +13,6 @@ use crate::{
 const EVENTS: u32 = 20;
 /// Sessions named; a mitra with more has them counted.
 const SESSIONS: u32 = 20;
-
-/// Everything known about one mitra.
-#[derive(Debug, Serialize)]
-pub struct Explanation {
-    pub mitra_id: MitraId,
-    pub display_name: String,
-    /// One or two sentences.
-    pub verdict: String,
-    pub available: bool,
-    pub reachable: bool,
-    pub truth: Truth,
-    /// `None`: the mirror does not know the mitra, or cannot be asked.
-    pub mirror: Option<Mirrored>,
-    pub node: Here,
-    /// Sockets of the mitra on each node that answered in time; without the mirror, on this one alone.
-    pub sockets: BTreeMap<NodeId, u64>,
-    /// The sessions that are its load, the oldest first, the first twenty of them.
-    pub sessions: Vec<SessionId>,
-    pub events: Vec<PresenceEvent>,
-    pub source: Source,
-    pub stale: bool,
-    pub as_of: String,
-}
-
-/// What the store says.
-#[derive(Debug, Serialize)]
-pub struct Truth {
-    #[serde(flatten)]
-    pub facts: MitraFacts,
-    pub heartbeat_age_ms: Option<u64>,
-}
-
-/// What the mirror says.
-#[derive(Debug, Serialize)]
-pub struct Mirrored {
-    #[serde(flatten)]
-    pub facts: MitraFacts,
-    pub heartbeat_age_ms: Option<u64>,
-    /// Says the same as the store, of the same revision.
-    pub agrees: bool,
-}
-
-/// What the answering node holds.
-#[derive(Debug, Serialize)]
-pub struct Here {
-    pub node_id: NodeId,
-    pub mode: &'static str,
-    pub heartbeat_age_ms: Option<u64>,
-}
 
 impl Presence {
     /// Everything known about one mitra. Takes up to half a second when a node does not answer.
@@ -103,13 +52,16 @@ impl Presence {
             verdict: remark.into_iter().fold(verdict, |verdict, remark| format!("{verdict} {remark}")),
             available: judged.available,
             reachable: judged.reachable,
-            truth: Truth { facts: row.facts, heartbeat_age_ms: row.heartbeat_age.map(|age| age.as_millis() as u64) },
-            mirror: entry.map(|entry| Mirrored {
+            truth: StoreEvidence {
+                facts: row.facts,
+                heartbeat_age_ms: row.heartbeat_age.map(|age| age.as_millis() as u64),
+            },
+            mirror: entry.map(|entry| MirrorEvidence {
                 facts: entry.facts,
                 heartbeat_age_ms: entry.heartbeat_age.map(|age| age.as_millis() as u64),
                 agrees: entry.facts == row.facts,
             }),
-            node: Here {
+            node: NodeEvidence {
                 node_id: self.replication.settings.node_id.clone(),
                 mode: self.replication.mode.mode().as_str(),
                 heartbeat_age_ms: seat

@@ -15,15 +15,15 @@ mod views;
 use std::{sync::Arc, time::Duration};
 
 pub use auto_offline::Swept;
-pub use explain::Explanation;
-pub use views::{Answer, Check, ListFilter, ListPage, MitraState, MitraView, Overview, Readiness, UnknownState};
+pub use views::{Answer, ListFilter, ListPage, MitraState, MitraView, Overview, Readiness, UnknownState};
 
-pub use crate::replication::{PresenceError, ReseedReport, Restraint};
+pub use crate::replication::{PresenceError, Restraint};
 
 use crate::{
     cluster::Cluster,
     domain::{Mode, NodeRecord, SubjectId},
     hub::Hub,
+    protocol::ReseedReport,
     replication::Replication,
 };
 

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::{Check, Presence, Readiness};
-use crate::domain::Mode;
+use super::{Presence, Readiness};
+use crate::{domain::Mode, protocol::Check};
 
 /// Where this node stands between its start and its stop.
 #[derive(Default)]

@@ -3,13 +3,12 @@
 use std::{str::FromStr, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 
 use crate::{
     domain::{
         Counts, Fence, MitraId, MitraRow, NodeRecord, Reachability, SocketCounts, Source, StatusChange, StatusReason,
     },
-    protocol::{DashboardBody, StatusBody},
+    protocol::{Check, DashboardBody, StatusBody},
     replication::{DurableState, Entry},
 };
 
@@ -179,14 +178,6 @@ pub struct ListPage {
     pub source: Source,
     pub stale: bool,
     pub as_of: DateTime<Utc>,
-}
-
-/// One line of `/readyz`.
-#[derive(Clone, Debug, Serialize)]
-pub struct Check {
-    pub name: &'static str,
-    pub ok: bool,
-    pub detail: String,
 }
 
 /// Whether this node should be given traffic.

@@ -10,7 +10,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
     Parts, PresenceError, ReplicationSettings, mirror_client::MirrorClient, mode_control::ModeControl,
@@ -40,6 +39,8 @@ pub struct HeartbeatWriter {
     /// Seats whose newest heartbeat the store has not seen. Bounded by the flag on the seat.
     unsaved: Mutex<Vec<Arc<Seat>>>,
     saved_ms: AtomicU64,
+    /// The room of the last flush, for the next.
+    scratch: Mutex<Vec<PendingBeat>>,
     /// When a mirror that is being rebuilt was last told of the sockets here.
     asserted_ms: AtomicU64,
 }
@@ -57,43 +58,30 @@ impl HeartbeatWriter {
             propagator: Arc::clone(propagator),
             unsaved: Mutex::default(),
             saved_ms: AtomicU64::new(0),
+            scratch: Mutex::default(),
             asserted_ms: AtomicU64::new(0),
         }
     }
 
-    /// Delivers pending heartbeats to the mirror at this cadence for as long as it is polled.
-    pub async fn keep_flushing(self: Arc<Self>, every: Duration) {
-        let mut ticks = interval(every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut beats = Vec::new();
-        loop {
-            ticks.tick().await;
-            self.flush(&mut beats).await;
-        }
-    }
-
-    /// Writes heartbeats to the store while the mirror is not live, for as long as it is polled. A task of its own: a store
-    /// that is unavailable as well must not keep the mirror waiting.
-    pub async fn keep_flushing_to_store(self: Arc<Self>, every: Duration) {
-        let mut ticks = interval(every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            self.flush_to_store().await;
-        }
-    }
-
-    /// Delivers the pending heartbeats to the mirror, by way of `beats`, a list that the caller keeps for the next time. Returns
-    /// how many were delivered. What cannot be delivered waits in the hub, each mitra once. Without the mirror
+    /// Delivers the pending heartbeats to the mirror. Returns how many were delivered. Without the mirror
     /// [`HeartbeatWriter::flush_to_store`] takes them.
-    pub async fn flush(&self, beats: &mut Vec<PendingBeat>) -> usize {
+    ///
+    /// # Errors
+    /// The mirror failed; what was not delivered waits in the hub, each mitra once.
+    pub async fn flush(&self) -> Result<usize, PresenceError> {
         match self.mode.mode() {
-            Mode::Live => self.flush_to_mirror(beats).await,
+            Mode::Live => {
+                // Taken out, so that nothing is held while the mirror is waited for; put back for its room.
+                let mut beats = mem::take(&mut *self.scratch.lock());
+                let delivered = self.flush_to_mirror(&mut beats).await;
+                *self.scratch.lock() = beats;
+                delivered
+            }
             Mode::Rebuilding => {
                 self.assert_seats_at_pace().await;
-                0
+                Ok(0)
             }
-            Mode::Fallback | Mode::Stale => 0,
+            Mode::Fallback | Mode::Stale => Ok(0),
         }
     }
 
@@ -127,7 +115,7 @@ impl HeartbeatWriter {
         Ok(())
     }
 
-    async fn flush_to_mirror(&self, beats: &mut Vec<PendingBeat>) -> usize {
+    async fn flush_to_mirror(&self, beats: &mut Vec<PendingBeat>) -> Result<usize, PresenceError> {
         self.hub.take_pending(beats);
         let mut delivered = 0;
         while !beats.is_empty() {
@@ -141,12 +129,15 @@ impl HeartbeatWriter {
                     at_ms: self.mirror.clock_ms(beat.at_ms),
                 })
                 .collect();
-            let Ok(refused) = self.mirror.beat(&wire).await else {
-                // Heard all the same: nobody is judged silent by this node, and the store is told.
-                self.trust.mirror_missed_heartbeats();
-                self.remember_unsaved(beats.iter().map(|beat| Arc::clone(&beat.seat)));
-                self.hub.put_back(beats);
-                return delivered;
+            let refused = match self.mirror.beat(&wire).await {
+                Ok(refused) => refused,
+                Err(error) => {
+                    // Heard all the same: nobody is judged silent by this node, and the store is told.
+                    self.trust.mirror_missed_heartbeats();
+                    self.remember_unsaved(beats.iter().map(|beat| Arc::clone(&beat.seat)));
+                    self.hub.put_back(beats);
+                    return Err(error.into());
+                }
             };
             delivered += wire.len();
             let took = Duration::from_millis(self.hub.now_ms() - began);
@@ -155,7 +146,7 @@ impl HeartbeatWriter {
             self.remember_unsaved(of_batch.into_iter().map(|beat| beat.seat));
             self.learn_from(&refused).await;
         }
-        delivered
+        Ok(delivered)
     }
 
     fn remember_unsaved(&self, heard: impl Iterator<Item = Arc<Seat>>) {
@@ -164,24 +155,27 @@ impl HeartbeatWriter {
 
     /// While the mirror is not live: at once, then once per heartbeat interval, straight to the store, which also says who is
     /// deactivated. A routine of its own: a store that is away as well must not keep the mirror waiting.
-    pub async fn flush_to_store(&self) -> usize {
+    ///
+    /// # Errors
+    /// The store cannot be asked; what was not written waits for the next time.
+    pub async fn flush_to_store(&self) -> Result<u64, PresenceError> {
         if self.mode.is_live() {
-            return 0;
+            return Ok(0);
         }
         let now = self.hub.now_ms();
         let last = self.saved_ms.load(Relaxed);
         let pace = self.settings.heartbeat_interval.as_millis() as u64;
         if last > 0 && now.saturating_sub(last) < pace {
-            return 0;
+            return Ok(0);
         }
         let mut beats = Vec::new();
         self.hub.take_pending(&mut beats);
         if beats.is_empty() && self.unsaved.lock().is_empty() {
-            return 0;
+            return Ok(0);
         }
         let ids: Vec<MitraId> = beats.iter().map(|beat| beat.seat.id()).collect();
         self.remember_unsaved(beats.into_iter().map(|beat| beat.seat));
-        let Ok(saved) = self.save().await else { return 0 };
+        let saved = self.save().await?;
         self.saved_ms.store(now, Relaxed);
         self.report_isolation().await;
         for ids in ids.chunks(BATCH) {
@@ -189,7 +183,7 @@ impl HeartbeatWriter {
                 rows.iter().for_each(|row| self.hub.apply_status(&StatusChange::of(row, StatusReason::External)));
             }
         }
-        saved as usize
+        Ok(saved)
     }
 
     /// Writes the newest heartbeats that the store has not seen, as ages, in batches. Idempotent across nodes: the store

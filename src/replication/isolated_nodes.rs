@@ -5,8 +5,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{MissedTickBehavior, interval};
-
 use super::{
     Parts, PresenceError, ReplicationSettings, mirror_client::MirrorClient, mode_control::ModeControl,
     store_client::StoreClient,
@@ -43,25 +41,22 @@ impl IsolatedNodes {
         }
     }
 
-    /// Carries the heartbeats of nodes without the mirror to the mirror, for as long as it is polled.
-    pub async fn follow(self: Arc<Self>, cadence: Duration) {
-        // A mitra's own interval, the isolated node's and this cadence together are less than suspicion.
+    /// How often the heartbeats must be copied, at most `wanted`: a mitra's own interval, the isolated node's and this
+    /// cadence together are less than suspicion.
+    pub fn cadence(&self, wanted: Duration) -> Duration {
         let spare = self.settings.suspect_after.saturating_sub(self.settings.heartbeat_interval * 2);
-        let cadence = cadence.min(spare / 2).max(LEAST);
-        let mut beat = interval(cadence);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            beat.tick().await;
-            if self.mode.is_live()
-                && let Err(error) = self.import(cadence).await
-            {
-                tracing::debug!(%error, "heartbeats of other nodes could not be imported");
-            }
-        }
+        wanted.min(spare / 2).max(LEAST)
     }
 
-    /// Returns how many were carried over; 0 when every node has the mirror.
-    async fn import(&self, cadence: Duration) -> Result<u64, PresenceError> {
+    /// Copies the heartbeats that isolated nodes wrote to the store since the last import, `cadence` ago. Returns how many;
+    /// 0 when every node has the mirror.
+    ///
+    /// # Errors
+    /// The store or the mirror failed on the way.
+    pub async fn import(&self, cadence: Duration) -> Result<u64, PresenceError> {
+        if !self.mode.is_live() {
+            return Ok(0);
+        }
         let interval = self.settings.heartbeat_interval;
         if !self.store.has_lone_nodes(&self.settings.node_id, interval * REPORTS).await? {
             return Ok(0);

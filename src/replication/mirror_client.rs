@@ -13,12 +13,13 @@ use tokio::sync::broadcast::Receiver;
 
 use super::{mode_control::ModeControl, signals::Signals};
 use crate::{
-    domain::{AvailablePage, ControlMessage, Counts, Fence, MitraId, NodeRecord, Snapshot, Source},
+    domain::{AvailablePage, Counts, Fence, MitraId, NodeRecord, Snapshot, Source},
     hub::{Hub, Published},
     mirror::{
         Applied, Beat, Caution, Claimed, Claims, Entries, Entry, HistoryPoint, Mirror, MirrorError, MirrorEvent, Pulse,
         Refusal, Write,
     },
+    protocol::ControlMessage,
     telemetry::{Metrics, Outcome},
 };
 

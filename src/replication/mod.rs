@@ -30,7 +30,7 @@ pub use error::PresenceError;
 pub use heartbeats::HeartbeatWriter;
 pub use isolated_nodes::IsolatedNodes;
 pub use propagate::Propagator;
-pub use reseed::{ReseedReport, Reseeder};
+pub use reseed::Reseeder;
 pub use store_client::StoreClient;
 pub use supervisor::Supervisor;
 pub use trust::Trust;
@@ -48,13 +48,7 @@ pub(crate) use crate::{
 
 pub use crate::mirror::Restraint;
 
-use crate::{
-    domain::{ControlMessage, NodeId},
-    hub::Hub,
-    mirror::Mirror,
-    store::Store,
-    telemetry::Metrics,
-};
+use crate::{domain::NodeId, hub::Hub, mirror::Mirror, protocol::ControlMessage, store::Store, telemetry::Metrics};
 
 /// Control messages that may wait for `cluster`.
 const CONTROL_QUEUE: usize = 256;

@@ -7,7 +7,6 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use parking_lot::Mutex;
-use serde::Serialize;
 use tokio::sync::Mutex as Turn;
 
 use super::{
@@ -17,7 +16,7 @@ use crate::{
     domain::{Fence, MitraId, MitraRow, StatusChange, StatusReason},
     hub::Hub,
     mirror::{Applied, Write},
-    protocol::Close,
+    protocol::{Close, ReseedReport},
     telemetry::Metrics,
 };
 
@@ -27,18 +26,6 @@ const PAGE: u32 = 1_000;
 /// 21 s). With the size of a page it bounds how long the mirror keeps others waiting, also when all nodes seed together: some ten
 /// milliseconds for each node.
 const PAGES_AT_ONCE: usize = 2;
-
-/// What a reseed found and did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ReseedReport {
-    /// Rows of the store that were compared.
-    pub rows: u64,
-    /// Mitras of whom the mirror said something else.
-    pub changed: u64,
-    /// Mitras that the mirror knew and the store does not.
-    pub removed: u64,
-    pub duration_ms: u64,
-}
 
 /// What a mirror is taken for that is compared with the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

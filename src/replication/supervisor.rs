@@ -19,9 +19,10 @@ use super::{
     store_client::StoreClient, trust::Trust,
 };
 use crate::{
-    domain::{ControlMessage, Mode, Source},
+    domain::{Mode, Source},
     hub::{Hub, PendingBeat, Published},
     mirror::{MirrorEvent, Pulse},
+    protocol::ControlMessage,
     telemetry::Metrics,
 };
 

@@ -26,13 +26,13 @@ use self::{
 };
 use crate::{
     domain::{
-        AvailableMitra, AvailablePage, ControlMessage, Counts, Fence, MitraId, NodeId, NodeRecord, Snapshot, Source,
-        StatusChange,
+        AvailableMitra, AvailablePage, Counts, Fence, MitraId, NodeId, NodeRecord, Snapshot, Source, StatusChange,
     },
     mirror::{
         Applied, ApplyReport, Beat, BeatReport, Caution, Claimed, Claims, EVENT_QUEUE, Entries, HistoryPoint, Mirror,
         MirrorError, MirrorEvent, MirrorSettings, NODE_LIFE, Pulse, Restraint, Write,
     },
+    protocol::ControlMessage,
 };
 
 /// The mirror's milliseconds since 1970. Injected, so that tests move it.

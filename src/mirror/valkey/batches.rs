@@ -12,10 +12,11 @@ use super::{
     reply::{self, decimal},
 };
 use crate::{
-    domain::{ControlMessage, MitraId, StatusChange},
+    domain::{MitraId, StatusChange},
     mirror::{
         Applied, ApplyReport, Beat, BeatReport, Entries, Entry, Mirror, MirrorError, Pulse, Refusal, Refused, Write,
     },
+    protocol::ControlMessage,
 };
 
 impl ValkeyMirror {

@@ -18,7 +18,7 @@ use super::{
     connection::{self, Renewable},
     reply,
 };
-use crate::{domain::ControlMessage, mirror::MirrorEvent};
+use crate::{mirror::MirrorEvent, protocol::ControlMessage};
 
 /// How long a peer may take to say goodbye.
 const FAREWELL: Duration = Duration::from_millis(500);

@@ -39,13 +39,12 @@ use self::{
     reply::{Reply, decimal},
 };
 use crate::{
-    domain::{
-        AvailableMitra, AvailablePage, ControlMessage, Counts, Fence, MitraId, NodeId, NodeRecord, Snapshot, Source,
-    },
+    domain::{AvailableMitra, AvailablePage, Counts, Fence, MitraId, NodeId, NodeRecord, Snapshot, Source},
     mirror::{
         ApplyReport, BATCH, Beat, BeatReport, Caution, Claimed, Claims, EVENT_QUEUE, Entries, HistoryPoint, Mirror,
         MirrorError, MirrorEvent, MirrorSettings, NODE_LIFE, Pulse, Restraint, Write,
     },
+    protocol::ControlMessage,
 };
 
 /// At start the server is given this long to be there, so that a node does not begin in fallback for nothing.

@@ -17,12 +17,13 @@ use std::{
 };
 
 use hadir::{
-    domain::{ControlMessage, Counts, Fence, MitraFacts, MitraId, MitraRow, NodeId, Snapshot, StatusReason},
+    domain::{Counts, Fence, MitraFacts, MitraId, MitraRow, NodeId, Snapshot, StatusReason},
     mirror::{
         Applied, Beat, Caution, Claimed, Mirror, MirrorEvent, MirrorSettings, Write,
         memory::MemoryMirror,
         valkey::{ValkeyMirror, ValkeySettings},
     },
+    protocol::ControlMessage,
 };
 use tokio::sync::broadcast;
 use tokio_util::task::TaskTracker;

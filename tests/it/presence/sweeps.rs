@@ -13,7 +13,7 @@ use hadir::{
     domain::{Actor, MitraId, Mode, Role},
     lifecycle::Lifecycle,
     presence::{Restraint, Swept},
-    sweeps::{Pace, Run, Sweep, Sweeps},
+    tasks::{Pace, Run, Sweep, Tasks},
     telemetry::Metrics,
 };
 use serde_json::{Value, json};
@@ -28,6 +28,8 @@ on_both!(
     a_node_that_was_just_started_takes_nobody_offline,
     sweeps_report_their_last_run_and_can_be_paused,
     the_first_run_of_a_sweep_need_not_wait_for_an_interval,
+    everything_that_runs_by_itself_is_in_one_table,
+    a_task_that_ends_before_the_stop_is_shown_as_failed,
     sweeps_run_at_their_own_pace,
 );
 
@@ -272,13 +274,54 @@ impl Sweep for Counted {
 
 async fn the_first_run_of_a_sweep_need_not_wait_for_an_interval(world: World) {
     let node = world.node().await;
-    let (sweeps, lifecycle, runs) =
-        (Sweeps::new(Arc::clone(node.presence())), Lifecycle::default(), Arc::<AtomicU32>::default());
+    let (lifecycle, runs) = (Lifecycle::default(), Arc::<AtomicU32>::default());
+    let tasks = Tasks::new(Arc::clone(node.presence()), Metrics::new(), lifecycle.clone());
     let pace = Pace { first: Duration::from_millis(10), every: Duration::from_secs(3_600) };
-    sweeps.start(Counted(Arc::clone(&runs)), pace, &Metrics::new(), &lifecycle);
+    tasks.sweep("Counts.", Counted(Arc::clone(&runs)), pace);
     eventually("a run", async || (runs.load(Relaxed) == 1).then_some(())).await;
-    let status = sweeps.status().await;
+    let status = tasks.sweeps().await;
     assert_eq!((status[0].runs, status[0].interval_ms), (1, 3_600_000));
+    lifecycle.stop(PATIENCE).await;
+}
+
+async fn everything_that_runs_by_itself_is_in_one_table(world: World) {
+    let node = world.node().await;
+    let dashboard = node.token(Role::Dashboard);
+    let tasks = async || node.good("/internal/sweeps", &dashboard).await["tasks"].as_array().unwrap().clone();
+    let all = tasks().await;
+    let names: Vec<&str> = all.iter().map(|task| task["name"].as_str().unwrap()).collect();
+    for name in ["supervisor", "change_feed", "session_expiry", "heartbeat_flush", "node_report", "reseed"] {
+        assert!(names.contains(&name), "{name} is not in {names:?}");
+    }
+    assert!(all.iter().all(|task| task["ended_early"] == false), "{all:?}");
+    eventually("a run of repeated work", async || {
+        let all = tasks().await;
+        let report = all.iter().find(|task| task["name"] == "node_report").unwrap();
+        (report["runs"].as_u64().unwrap() > 0 && report["last"]["result"] == "ok").then_some(())
+    })
+    .await;
+}
+
+async fn a_task_that_ends_before_the_stop_is_shown_as_failed(world: World) {
+    let node = world.node().await;
+    let lifecycle = Lifecycle::default();
+    let tasks = Tasks::new(Arc::clone(node.presence()), Metrics::new(), lifecycle.clone());
+    tasks.keep("short", "Ends at once.", async {});
+    tasks.keep("long", "Runs until the stop.", std::future::pending());
+    tasks.repeat("failing", "Fails.", Duration::from_millis(10), || {
+        Box::pin(async { Run::Failed("no reason".to_owned()) })
+    });
+    eventually("seen", async || {
+        let all = tasks.all();
+        let task = |name| all.iter().find(|task| task.name == name).unwrap();
+        let (short, long, failing) = (task("short"), task("long"), task("failing"));
+        assert!(!long.ended_early && long.errors == 0);
+        (short.ended_early
+            && failing.errors > 1
+            && failing.last.as_ref().is_some_and(|last| last.detail == "no reason"))
+        .then_some(())
+    })
+    .await;
     lifecycle.stop(PATIENCE).await;
 }
 

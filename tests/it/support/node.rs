@@ -232,8 +232,8 @@ impl Node {
 
     /// The mirror believes what the store says, everything known was delivered.
     pub async fn flushed(&self) {
-        self.heartbeats().flush(&mut Vec::new()).await;
-        self.heartbeats().flush_to_store().await;
+        let _undelivered = self.heartbeats().flush().await;
+        let _unwritten = self.heartbeats().flush_to_store().await;
     }
 
     pub async fn stop(self) {

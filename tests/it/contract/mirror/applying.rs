@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use hadir::{
-    domain::{ControlMessage, Fence, NodeId, StatusChange, StatusReason},
+    domain::{Fence, NodeId, StatusChange, StatusReason},
     mirror::{Applied, MirrorEvent, Refused, Write},
+    protocol::ControlMessage,
 };
 
 use super::{Kind, aged, beat, calm, eventually, hasty, heard, id, on_both, row, with, write};

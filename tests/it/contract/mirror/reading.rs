@@ -6,8 +6,9 @@ use std::{
 };
 
 use hadir::{
-    domain::{ControlMessage, Mode, NodeId, NodeRecord, SocketCounts},
+    domain::{Mode, NodeId, NodeRecord, SocketCounts},
     mirror::MirrorEvent,
+    protocol::ControlMessage,
 };
 
 use super::{Kind, aged, calm, eventually, hasty, heard, id, on_both, row, with, write};

@@ -6,11 +6,12 @@ use std::{
 };
 
 use hadir::{
-    domain::{ControlMessage, Mode, NodeId, NodeRecord, SocketCounts},
+    domain::{Mode, NodeId, NodeRecord, SocketCounts},
     mirror::{
         Caution, Mirror, MirrorEvent, Refused, Restraint,
         valkey::{ValkeyMirror, ValkeySettings, ValkeySetupError},
     },
+    protocol::ControlMessage,
 };
 use tokio_util::task::TaskTracker;
 
