@@ -77,6 +77,7 @@ pub const ROWS: &[Row] = &[
     row("node-frozen", "SIGSTOP of a node past the offline time, SIGCONT"),
     row("rolling-restart", "SIGTERM of each node in turn"),
     row("reconnect-storm", "every mitra's connection is cut at once"),
+    row("log-unwritable", "one node logs to a full disk, the other to a closed pipe; Valkey killed meanwhile"),
     row("descriptors", "a node has no descriptors left"),
     row("half-open-clients", "half of the phones vanish without a word"),
     row("short-gaps", "a thousand gaps of 1 to 29 s over two nodes"),
@@ -100,6 +101,7 @@ pub async fn prove(name: &str, means: &Means<'_>, out: &Path) -> Result<Outcome>
 fn scenery(name: &str) -> Scenery {
     match name {
         "clocks-apart" | "clocks-apart-outage" => clocks::scenery(),
+        "log-unwritable" => nodes::unwritable_scenery(),
         "valkey-failover" => Scenery { sentinel: true, ..Scenery::default() },
         "stalled-readers" => clients::stalled_scenery(),
         "short-gaps" => clients::gaps_scenery(),
@@ -145,6 +147,7 @@ async fn on_stage(name: &str, stage: &mut Stage, means: &Means<'_>) -> Result<Ou
         "node-frozen" => nodes::frozen(stage).await,
         "rolling-restart" => nodes::rolling(stage).await,
         "reconnect-storm" => nodes::storm(stage).await,
+        "log-unwritable" => nodes::log_unwritable(stage).await,
         "descriptors" => nodes::no_descriptors(stage).await,
         "half-open-clients" => clients::half_open(stage).await,
         "short-gaps" => clients::gaps(stage).await,

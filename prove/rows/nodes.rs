@@ -14,7 +14,7 @@ use crate::{
     journal::Journal,
     outcome::Outcome,
     proxy::Traffic,
-    stage::{MIRROR_INTERVAL, SUSPECT, Stage},
+    stage::{MIRROR_INTERVAL, SUSPECT, Scenery, Stage},
     trial::{Deactivated, Detect, LIVE, Trial},
 };
 
@@ -49,6 +49,31 @@ pub async fn frozen(stage: &mut Stage) -> Result<Outcome> {
             async |stage| stage.nodes[0].signal(Signal::CONT),
         )
         .await
+}
+
+/// Node 0 logs to a full disk, node 1 to a pipe whose reader has ended.
+pub fn unwritable_scenery() -> Scenery {
+    let under = |script: &str| ["bash", "-c", script].map(str::to_owned).into();
+    let full = under(r#"exec "$0" "$@" 2>/dev/full"#);
+    let closed = under(r#"exec "$0" "$@" 2> >(exit)"#);
+    Scenery { node_under: [full, closed], ..Scenery::default() }
+}
+
+/// An outage makes every node log, and none of them can.
+pub async fn log_unwritable(stage: &mut Stage) -> Result<Outcome> {
+    let trial = Trial::mirror_away(
+        "log-unwritable",
+        "logs that cannot be written, and Valkey killed",
+        "standard error is `/dev/full` and a closed pipe; `kill -9`; started empty",
+    );
+    let mut outcome = trial
+        .run(stage, async |stage| stage.valkey.kill().await, async |stage| stage.valkey.restart(&[]).await)
+        .await?;
+    for (number, node) in stage.nodes.iter().enumerate() {
+        let lost = node.door.metric("hadir_log_lines_lost_total").await.unwrap_or_default();
+        outcome.check(lost > 0.0, || format!("node {number} could write its log"));
+    }
+    Ok(outcome)
 }
 
 /// Each node is drained, stopped and started, one after the other, while everybody beats.

@@ -7,7 +7,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::header;
+use http::{HeaderMap, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     domain::SubjectId,
     protocol::{DashboardNode, ErrorCode, Problem, ReseedReport},
-    telemetry::Metrics,
+    telemetry::Exposition,
 };
 
 const MAX_PAUSE_SECONDS: f64 = 86_400.0;
@@ -107,6 +107,10 @@ async fn rest(api: &Api, name: &str, rest: Duration) -> Result<(), ApiError> {
     Ok(api.presence.pause_sweep(name, rest).await?)
 }
 
-pub async fn metrics(State(api): State<Api>) -> Response {
-    ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], api.metrics.render()).into_response()
+pub async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Response {
+    let accept: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let form = Exposition::asked_for(&accept.join(","));
+    // A cache between may not give the one for the other.
+    let named = [(header::CONTENT_TYPE, form.content_type()), (header::VARY, "accept")];
+    (named, api.metrics.render(form)).into_response()
 }

@@ -4,9 +4,11 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use crate::{
     config::{Config, Database},
+    domain::NodeId,
     lifecycle::Lifecycle,
     mirror::{
         Mirror, MirrorSettings,
@@ -23,6 +25,11 @@ use crate::{
 /// Pause between attempts to reach a Postgres that is away at start.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Attempts to get the name that was given.
+const NAME_TRIES: usize = 3;
+/// Characters that are kept of a name when another is made of it.
+const LONGEST_KEPT_NAME: usize = 57;
+
 /// The stores of a node.
 pub(super) struct Backends {
     pub(super) store: Arc<dyn Store>,
@@ -32,7 +39,7 @@ pub(super) struct Backends {
 }
 
 /// Opens the stores. Valkey may be away; a Postgres that is away is waited for.
-pub(super) async fn open(config: &Config, lifecycle: &Lifecycle) -> Result<Backends> {
+pub(super) async fn open(config: &mut Config, lifecycle: &Lifecycle) -> Result<Backends> {
     let mut node_lock = None;
     let store: Arc<dyn Store> = match &config.store.database {
         Database::Sqlite { path } => Arc::new(SqliteStore::open(sqlite_settings(config, path)).await?),
@@ -45,15 +52,45 @@ pub(super) async fn open(config: &Config, lifecycle: &Lifecycle) -> Result<Backe
                 schema_is_there(&settings).await?;
             }
             patiently(|| postgres::refuse_missing_rights(&settings)).await?;
-            node_lock = Some(match config.mirror.valkey {
+            let mut lock = match config.mirror.valkey {
                 None => patiently(|| NodeLock::alone(&settings)).await?,
                 Some(_) => patiently(|| NodeLock::together(&settings)).await?,
-            });
+            };
+            config.node_id = own_name(&mut lock, &config.node_id).await;
+            node_lock = Some(lock);
             Arc::new(PostgresStore::connect(settings)?)
         }
     };
     let mirror = mirror(config, lifecycle).await?;
     Ok(Backends { store, mirror, node_lock })
+}
+
+/// The name that was given, or another one when a running node has it: two nodes with one name would
+/// overwrite each other's reports.
+async fn own_name(lock: &mut NodeLock, given: &NodeId) -> NodeId {
+    for _ in 0..NAME_TRIES {
+        match lock.claim_name(given).await {
+            Ok(true) => return given.clone(),
+            Ok(false) => {}
+            Err(why) => {
+                // The lock is taken again with its name when Postgres is back.
+                tracing::warn!(%why, "it cannot be asked whether another node has this node's name");
+                return given.clone();
+            }
+        }
+        // A node that was just restarted finds its former self at the server for a moment.
+        sleep(PATIENCE).await;
+    }
+    let kept: String = given.as_str().chars().take(LONGEST_KEPT_NAME).collect();
+    let other = NodeId::new(&format!("{kept}-{}", &Uuid::new_v4().simple().to_string()[..6]));
+    tracing::error!(
+        %given, taken = %other,
+        "another running node has the HADIR_NODE_ID of this one, which takes another name; give each node its own"
+    );
+    if let Err(why) = lock.claim_name(&other).await {
+        tracing::warn!(%why, "the new name is not locked until Postgres is back");
+    }
+    other
 }
 
 /// Keeps trying while Postgres is away, which is said once for each reason; any other failure ends the start.

@@ -75,7 +75,7 @@ impl Server {
     }
 
     /// The same with more public routes (the demo's pages).
-    pub(crate) async fn start_with(config: Config, more: Router) -> Result<Self> {
+    pub(crate) async fn start_with(mut config: Config, more: Router) -> Result<Self> {
         choose_crypto_provider();
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::new();
@@ -105,7 +105,7 @@ impl Server {
             waiting.clone(),
             ended(&waiting),
         ));
-        let Backends { store, mirror, node_lock } = backends::open(&config, &lifecycle).await?;
+        let Backends { store, mirror, node_lock } = backends::open(&mut config, &lifecycle).await?;
         let hub = Arc::new(Hub::new(settings::hub_limits(&config.limits)));
         let (replication, inbox) = Replication::new(
             settings::replication_settings(&config),

@@ -11,7 +11,7 @@ use super::{
 const NODE_ID: Setting<String> = Setting::new(
     "HADIR_NODE_ID",
     parse::node_word,
-    "This node's name in logs, metrics and frames: letters, digits, - and _. Different on every node.",
+    "This node's name in logs, metrics and frames: letters, digits, - and _. Different on every node: a second one with the same name takes another, and logs an error.",
 )
 .unset("random at each start");
 const LOG: Setting<String> = Setting::new(

@@ -19,7 +19,11 @@ use prometheus_client::{
 
 use crate::domain::{Counts, Mode, Role, Source};
 
-use super::{output::LostLines, process::ProcessCollector};
+use super::{
+    exposition::{Exposition, plain_text},
+    output::LostLines,
+    process::ProcessCollector,
+};
 
 type One = [(&'static str, &'static str); 1];
 type Two = [(&'static str, &'static str); 2];
@@ -110,9 +114,6 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Of the answer to `GET /metrics`; what [`Metrics::render`] writes.
-    pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
     /// All at zero.
     pub fn new() -> Self {
         let mut registry = Registry::default();
@@ -193,10 +194,13 @@ impl Metrics {
     }
 
     /// The text for Prometheus.
-    pub fn render(&self) -> String {
+    pub fn render(&self, form: Exposition) -> String {
         let mut text = String::with_capacity(16 * 1024);
         text::encode(&mut text, &self.inner.registry).expect("writing to a string does not fail");
-        text
+        match form {
+            Exposition::OpenMetrics => text,
+            Exposition::PlainText => plain_text(&text),
+        }
     }
 
     /// A socket authenticated: counted as connected and as one more now.
@@ -424,7 +428,7 @@ mod tests {
         metrics.watch_skipped(3);
         metrics.set_counts(&Counts { online: 50, suspect: 1, ..Counts::default() });
         metrics.set_sessions([("active", 6)].into_iter());
-        let text = metrics.clone().render();
+        let text = metrics.clone().render(Exposition::OpenMetrics);
         for expected in [
             r#"hadir_sockets{role="mitra"} 1"#,
             r#"hadir_sockets{role="customer"} 0"#,
@@ -463,17 +467,17 @@ mod tests {
         let metrics = Metrics::new();
         for role in Role::ALL {
             let zero = format!("hadir_sockets{{role=\"{}\"}} 0", role.as_str());
-            assert_eq!(line(&metrics.render(), &zero), zero);
+            assert_eq!(line(&metrics.render(Exposition::OpenMetrics), &zero), zero);
             metrics.socket_opened(role);
             metrics.socket_closed(role, 1000);
-            assert_eq!(line(&metrics.render(), &zero), zero);
+            assert_eq!(line(&metrics.render(Exposition::OpenMetrics), &zero), zero);
         }
     }
 
     #[test]
     #[cfg(target_os = "linux")]
     fn the_process_shows_what_it_uses() {
-        let text = Metrics::new().render();
+        let text = Metrics::new().render(Exposition::OpenMetrics);
         let value = |name: &str| -> f64 {
             line(&text, &format!("{name} ")).rsplit(' ').next().expect("a value").parse().expect("a number")
         };

@@ -55,6 +55,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("fred::", &["src/mirror/valkey/"], "the Valkey client is behind the mirror trait"),
     ("sqlx::", &["src/store/postgres/", "src/store/sqlite/"], "SQL is behind the store trait"),
+    ("axum::", &["src/gateway/", "src/api/", "src/app/", "src/demo/pages.rs"], "HTTP is at the edges"),
+    (
+        "anyhow::",
+        &["src/app/", "src/cli/", "src/demo/", "src/lifecycle.rs"],
+        "an error that is only told is for those who tell it; others have types",
+    ),
     ("PostgresStore", &["src/store/postgres/", "src/app/"], "only app names a concrete back end"),
     ("SqliteStore", &["src/store/sqlite/", "src/app/"], "only app names a concrete back end"),
     ("ValkeyMirror", &["src/mirror/valkey/", "src/app/"], "only app names a concrete back end"),

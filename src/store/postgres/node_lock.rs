@@ -12,8 +12,10 @@ use super::{
     pooler::{backend, transaction_pooler},
     session::{explain_start, too_slow},
 };
-use crate::store::StoreError;
+use crate::{domain::NodeId, store::StoreError};
 
+/// Kind of our advisory lock on a node's name.
+const NAME_LOCK: i32 = 0x68_61_64_6e;
 /// The session is looked at once in so many deadlines.
 const QUIET_DEADLINES: u32 = 2;
 /// Pause between attempts to take the lock again.
@@ -69,6 +71,8 @@ pub struct NodeLock {
     /// Of the session at the server: after a break the server may hold on to it for a while, and to its lock.
     backend: i32,
     settings: PostgresSettings,
+    /// Of this node, once it is claimed: the session holds a lock on it too.
+    name: Option<NodeId>,
 }
 
 impl NodeLock {
@@ -95,11 +99,36 @@ impl NodeLock {
         let (taken, backend): (bool, i32) =
             timeout(settings.query_timeout, question).await.map_err(|_| too_slow())?.map_err(explain_start)?;
         if taken {
-            return Ok(Self { company, session, backend, settings: settings.clone() });
+            return Ok(Self { company, session, backend, settings: settings.clone(), name: None });
         }
         let held = holders(&mut session, NODE_LOCK, &settings.schema);
         let held = timeout(settings.query_timeout, held).await.map_err(|_| too_slow())??;
         Err(company.refused(&held, &settings.schema))
+    }
+
+    /// Takes a node's name among the nodes of this schema, for as long as the lock is kept. Returns
+    /// whether it was free.
+    ///
+    /// # Errors
+    /// Postgres cannot be reached.
+    pub async fn claim_name(&mut self, name: &NodeId) -> Result<bool, StoreError> {
+        self.name = Some(name.clone());
+        let claimed = format!("{}/{}", self.settings.schema, name.as_str());
+        let question = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, hashtext($2))")
+            .bind(NAME_LOCK)
+            .bind(claimed)
+            .fetch_one(&mut self.session);
+        timeout(self.settings.query_timeout, question).await.map_err(|_| too_slow())?.map_err(explain_start)
+    }
+
+    /// The name goes with the session; another node may have taken it since.
+    async fn claim_again(mut self, name: Option<NodeId>) -> Self {
+        if let Some(name) = name
+            && matches!(self.claim_name(&name).await, Ok(false))
+        {
+            tracing::error!(%name, "another node has this node's name now; give each node its own HADIR_NODE_ID");
+        }
+        self
     }
 
     /// Keeps the lock: a lost session (a restarted server, a cut connection) is noticed within seconds and the lock is taken
@@ -118,7 +147,7 @@ impl NodeLock {
             let mut told = false;
             self = loop {
                 match Self::take(&self.settings, self.company).await {
-                    Ok(again) => break again,
+                    Ok(again) => break again.claim_again(self.name.clone()).await,
                     Err(StoreError::Unavailable(why)) => tracing::debug!(%why, "the lock cannot be taken yet"),
                     Err(taken) if self.company == Company::Others => {
                         if !std::mem::replace(&mut told, true) {

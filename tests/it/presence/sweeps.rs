@@ -133,6 +133,11 @@ async fn five_nodes_that_sweep_at_once_record_one_event_each(world: World) {
         ("HEARTBEAT_INTERVAL_SECONDS", "1"),
         ("HEARTBEAT_SUSPECT_SECONDS", "3"),
         ("MITRA_OFFLINE_AFTER_SECONDS", "4"),
+        // On a machine that is busy with other things an answer takes its time; it is no fault here.
+        ("HADIR_DB_QUERY_TIMEOUT_MS", "30000"),
+        ("HADIR_DB_LOCK_TIMEOUT_MS", "30000"),
+        ("HADIR_DB_ACQUIRE_TIMEOUT_MS", "30000"),
+        ("HADIR_MIRROR_COMMAND_TIMEOUT_MS", "10000"),
         UNRESTRAINED,
     ];
     let mut nodes = Vec::new();
@@ -140,16 +145,17 @@ async fn five_nodes_that_sweep_at_once_record_one_event_each(world: World) {
         nodes.push(world.node_with(&settings).await);
     }
     let ids = online_by_sql(&world, MITRAS).await;
-    nodes[0].presence().reseed().await.unwrap();
+    eventually("the mirror knows them", async || nodes[0].presence().reseed().await.ok()).await;
     eventually("all are offline", async || {
         // One that failed has put back what it could; another run comes to it.
         let _swept = futures_util::future::join_all(nodes.iter().map(|node| node.presence().sweep_silent())).await;
-        (nodes[0].store().counts(Duration::from_secs(3_600)).await.unwrap().online == 0).then_some(())
+        (nodes[0].store().counts(Duration::from_secs(3_600)).await.ok()?.online == 0).then_some(())
     })
     .await;
     let all = i64::from(MITRAS);
     assert_eq!(offline_events_of_the_sweep(&world).await, (all, all));
     for id in ids.iter().step_by(2_500) {
+        nodes[1].reaches(Mode::Live).await;
         in_agreement(&world, &nodes[1], *id).await;
     }
 }

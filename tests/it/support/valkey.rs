@@ -9,6 +9,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
+/// Longest wait for an answer; a bound only, so that a test that fails ends.
+const ANSWER: Duration = super::PATIENCE;
 /// Tries to find a port that nobody takes between our look and the server's start.
 const TRIES: usize = 5;
 
@@ -111,8 +113,14 @@ impl Server {
 
     /// Whether a section of what the server says about itself has this line.
     pub fn says(&self, section: &str, line: &str) -> bool {
-        let info = self.raw().ask(&["INFO", section]).text().expect("text");
-        info.lines().any(|said| said == line)
+        // Asked again by who waits: a primary that is demoted hangs up on its clients.
+        let info = self.try_raw().and_then(|mut raw| raw.try_ask(&["INFO", section])).and_then(Answer::text);
+        info.is_some_and(|info| info.lines().any(|said| said == line))
+    }
+
+    /// A connection, unless the server hangs up before it is signed in.
+    pub fn try_raw(&self) -> Option<Raw> {
+        Raw::try_to(&format!("valkey://{}{}", self.sign_in(), self.address()))
     }
 
     pub fn raw(&self) -> Raw {
@@ -202,36 +210,56 @@ pub struct Raw {
 impl Raw {
     /// A connection to the server and database of an address, with its password.
     pub fn to(url: &str) -> Self {
+        Self::try_to(url).unwrap_or_else(|| panic!("Valkey refused a connection, or hung up"))
+    }
+
+    /// The same, unless the server refuses or hangs up.
+    pub fn try_to(url: &str) -> Option<Self> {
         let url = url::Url::parse(url).expect("an address");
         let address = (url.host_str().expect("a host"), url.port().unwrap_or(6379));
-        let mut raw = Self { stream: BufReader::new(TcpStream::connect(address).expect("connected")) };
-        raw.stream.get_ref().set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+        let mut raw = Self { stream: BufReader::new(TcpStream::connect(address).ok()?) };
+        raw.stream.get_ref().set_read_timeout(Some(ANSWER)).expect("set");
         match (url.username(), url.password()) {
-            ("", Some(password)) => drop(raw.ask(&["AUTH", password])),
-            (user, Some(password)) => drop(raw.ask(&["AUTH", user, password])),
+            ("", Some(password)) => drop(raw.try_ask(&["AUTH", password])?),
+            (user, Some(password)) => drop(raw.try_ask(&["AUTH", user, password])?),
             _ => {}
         }
         let database = url.path().trim_matches('/');
         if !database.is_empty() {
-            raw.ask(&["SELECT", database]);
+            raw.try_ask(&["SELECT", database])?;
         }
-        raw
+        Some(raw)
     }
 
     pub fn ask(&mut self, words: &[&str]) -> Answer {
+        self.send(words).expect("sent");
+        self.next()
+    }
+
+    /// The same question, for who may ask again: `None` when the server hung up, as one does that is demoted.
+    pub fn try_ask(&mut self, words: &[&str]) -> Option<Answer> {
+        self.send(words).ok()?;
+        // A server that hangs up in the middle of an answer is broken, and `next` says so.
+        let is_there = !self.stream.fill_buf().ok()?.is_empty();
+        is_there.then(|| self.next())
+    }
+
+    fn send(&mut self, words: &[&str]) -> std::io::Result<()> {
         let mut request = format!("*{}\r\n", words.len());
         for word in words {
             request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
         }
-        self.stream.get_mut().write_all(request.as_bytes()).expect("sent");
-        self.next()
+        self.stream.get_mut().write_all(request.as_bytes())
     }
 
     /// The next answer, or a message after SUBSCRIBE.
     pub fn next(&mut self) -> Answer {
         let mut line = String::new();
-        self.stream.read_line(&mut line).expect("answered");
+        self.stream
+            .read_line(&mut line)
+            .unwrap_or_else(|error| panic!("Valkey did not answer within {ANSWER:?}: {error}"));
         let line = line.trim_end();
+        assert!(!line.is_empty(), "Valkey hung up, or sent an empty line");
         let (kind, rest) = line.split_at(1);
         let number = || rest.parse::<i64>().expect("a number");
         match kind {
