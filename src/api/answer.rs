@@ -53,8 +53,17 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// As JSON writes it.
-const NUL: &str = r"\u0000";
+/// Whether a JSON text holds the character NUL. After a backslash that is itself escaped, `u0000` is plain letters.
+fn writes_nul(json: &[u8]) -> bool {
+    let mut rest = json;
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        if rest[at + 1..].starts_with(b"u0000") {
+            return true;
+        }
+        rest = rest.get(at + 2..).unwrap_or_default();
+    }
+    false
+}
 
 /// A JSON body: in the configured time, at most the configured bytes, JSON by its own word, no field that is not known.
 pub struct Strict<T>(pub T);
@@ -77,7 +86,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Strict<T> {
             Err(error) => return Err(ApiError::bad_request(error.body_text())),
         };
         // Postgres keeps no such character.
-        if body.windows(NUL.len()).any(|text| text == NUL.as_bytes()) {
+        if writes_nul(&body) {
             return Err(ApiError::bad_request("text may not hold the character NUL"));
         }
         // Fields are told apart by their names, never by their places in a list.
@@ -134,5 +143,20 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for InQuery<T> {
             .await
             .map_err(|error| ApiError::bad_request(format!("the query is wrong: {}", error.body_text())))?;
         Ok(Self(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::writes_nul;
+
+    #[test]
+    fn a_nul_is_told_from_a_backslash_before_the_same_letters() {
+        for nul in [r#""\u0000""#, r#""a\\\u0000""#, r#""\n\u0000b""#] {
+            assert!(writes_nul(nul.as_bytes()), "{nul}");
+        }
+        for text in [r#""\\u0000""#, r#""\\\\u0000""#, r#""u0000""#, r#""\u0001""#, r#""a\"#] {
+            assert!(!writes_nul(text.as_bytes()), "{text}");
+        }
     }
 }

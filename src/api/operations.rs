@@ -46,7 +46,7 @@ pub struct Disconnect {
 
 pub async fn disconnect(
     State(api): State<Api>,
-    _: SignedIn<Operators>,
+    caller: SignedIn<Operators>,
     Strict(body): Strict<Disconnect>,
 ) -> Result<Json<Value>, ApiError> {
     let reason = body.reason.unwrap_or_default();
@@ -54,6 +54,8 @@ pub async fn disconnect(
         return Err(ApiError::bad_request(format!("`reason` has at most {MAX_TEXT} characters")));
     }
     let closed = api.presence.disconnect(SubjectId(body.sub), &reason).await;
+    // A caller's text is written quoted: it cannot make a line of its own.
+    tracing::info!(subject = %body.sub, closed, reason = ?reason, by = ?caller.subject(), "a subject was disconnected");
     Ok(Json(json!({ "closed": closed })))
 }
 
@@ -91,10 +93,11 @@ pub async fn pause(
 
 pub async fn resume(
     State(api): State<Api>,
-    _: SignedIn<Operators>,
+    caller: SignedIn<Operators>,
     InPath(name): InPath<String>,
 ) -> Result<Response, ApiError> {
     rest(&api, &name, Duration::ZERO).await?;
+    tracing::info!(sweep = name, by = ?caller.subject(), "a sweep was resumed");
     all_sweeps(&api).await
 }
 

@@ -58,6 +58,8 @@ impl SessionStatus {
     ///
     /// An accept that is repeated (its answer was lost) finds the session with the mitra already, paid for meanwhile or not.
     /// One that says `paid` of a session that waits for its payment is not the same accept.
+    /// A payment that is confirmed again finds the session active; an end that is repeated finds it ended or cancelled.
+    /// An expired session was ended by its time: to end it is the wrong state.
     ///
     /// # Errors
     /// The action is not taken in this status.
@@ -67,7 +69,9 @@ impl SessionStatus {
             (SessionAction::Accept { payment: Payment::Paid, .. }, Searching) => Active,
             (SessionAction::Accept { payment: Payment::Pending, .. }, Searching) => PendingPayment,
             (SessionAction::Accept { .. }, Active)
-            | (SessionAction::Accept { payment: Payment::Pending, .. }, PendingPayment) => return Ok(Step::Repeat),
+            | (SessionAction::Accept { payment: Payment::Pending, .. }, PendingPayment)
+            | (SessionAction::ConfirmPayment, Active)
+            | (SessionAction::End, Ended | Cancelled) => return Ok(Step::Repeat),
             (SessionAction::ConfirmPayment, PendingPayment) => Active,
             (SessionAction::Extend { .. }, Active) => Active,
             (SessionAction::Reroute { to: Some(_) }, Active | PendingPayment) => self,
@@ -172,7 +176,7 @@ impl SessionAction {
 pub enum Step {
     /// This status, with [`SessionAction::holder`] and [`SessionAction::expiry`].
     To(SessionStatus),
-    /// It was done before, if the session is this action's mitra's: the same answer. Of another's it is the wrong state.
+    /// It was done before: the same answer. An action that names a mitra is a repeat only of that mitra's session.
     Repeat,
 }
 
@@ -209,7 +213,7 @@ impl ChatSession {
         let holds_it = holder == self.mitra_id.map_or(Holder::Nobody, Holder::Becomes);
         let status = match self.status.next(action)? {
             Step::To(status) => status,
-            Step::Repeat if holds_it => return Ok(None),
+            Step::Repeat if holds_it || holder == Holder::Stays => return Ok(None),
             Step::Repeat => return Err(WrongState { status: self.status }),
         };
         let is_overdue = self.expires_at.is_some_and(|at| at <= now);
@@ -277,19 +281,18 @@ mod tests {
         const NO: Option<Step> = None;
         let to = |status| Some(Step::To(status));
         let again = Some(Step::Repeat);
-        // Searching, PendingPayment, Active; no action is taken in the other three.
+        // Searching, PendingPayment, Active, Ended, Expired, Cancelled.
         for (action, follows) in [
-            (accept(1, Payment::Paid), [to(Active), NO, again]),
-            (accept(1, Payment::Pending), [to(PendingPayment), again, again]),
-            (SessionAction::ConfirmPayment, [NO, to(Active), NO]),
-            (SessionAction::Extend { by: HOUR }, [NO, NO, to(Active)]),
-            (SessionAction::Reroute { to: Some(mitra(2)) }, [NO, to(PendingPayment), to(Active)]),
-            (SessionAction::Reroute { to: None }, [NO, to(Searching), to(Searching)]),
-            (SessionAction::End, [to(Cancelled), to(Ended), to(Ended)]),
-            (SessionAction::Expire, [to(Expired), to(Expired), to(Expired)]),
+            (accept(1, Payment::Paid), [to(Active), NO, again, NO, NO, NO]),
+            (accept(1, Payment::Pending), [to(PendingPayment), again, again, NO, NO, NO]),
+            (SessionAction::ConfirmPayment, [NO, to(Active), again, NO, NO, NO]),
+            (SessionAction::Extend { by: HOUR }, [NO, NO, to(Active), NO, NO, NO]),
+            (SessionAction::Reroute { to: Some(mitra(2)) }, [NO, to(PendingPayment), to(Active), NO, NO, NO]),
+            (SessionAction::Reroute { to: None }, [NO, to(Searching), to(Searching), NO, NO, NO]),
+            (SessionAction::End, [to(Cancelled), to(Ended), to(Ended), again, NO, again]),
+            (SessionAction::Expire, [to(Expired), to(Expired), to(Expired), NO, NO, NO]),
         ] {
-            let all = follows.into_iter().chain([NO; 3]);
-            for (status, expected) in SessionStatus::ALL.into_iter().zip(all) {
+            for (status, expected) in SessionStatus::ALL.into_iter().zip(follows) {
                 assert_eq!(status.next(&action), expected.ok_or(WrongState { status }), "{action:?} from {status}");
             }
         }

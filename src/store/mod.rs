@@ -117,7 +117,7 @@ macro_rules! page_of_state {
 }
 use page_of_state;
 
-/// One page of mitras, by id. `search` matches the start of an id or any part of the display name, as it is written but for
+/// One page of mitras, by id. `search` matches any part of an id, with or without dashes, or any part of the display name, as it is written but for
 /// the case of letters (of ASCII surely, of others as the database's locale knows them).
 #[derive(Clone, Debug)]
 pub struct MitraQuery {
@@ -126,6 +126,15 @@ pub struct MitraQuery {
     /// Only ids greater than this one.
     pub after: Option<MitraId>,
     pub limit: u32,
+}
+
+impl MitraQuery {
+    /// What to look for in ids without their dashes, or `None`: nothing is asked for that could stand in an id.
+    fn part_of_id(&self) -> Option<String> {
+        let part = self.search.as_ref()?.replace('-', "").to_ascii_lowercase();
+        let can_be = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        can_be.then_some(part)
+    }
 }
 
 /// A sign-in that a token may stand on (`sid`).
@@ -142,7 +151,7 @@ pub struct AuthSession {
 pub struct SessionChange {
     /// The session as it is after the call.
     pub session: ChatSession,
-    /// False when there was nothing to change: the same accept again, rerouted to the mitra who has it, or told to expire
+    /// False when there was nothing to change: the same accept, payment or end again, rerouted to the mitra who has it, or told to expire
     /// before its time.
     pub changed: bool,
     /// The rows, after the call, of the mitra who has (or last had) the session and of the one who had it before; none

@@ -28,7 +28,7 @@ impl PostgresStore {
                     "$4",
                     "m.id > $2 AND s.mitra_id > $2 AND h.mitra_id > $2 AND ",
                     $($state,)+
-                    " AND ($3 = '' OR starts_with(m.id::text, lower($3)) OR strpos(lower(m.display_name), lower($3)) > 0)"
+                    " AND ($3 = '' OR strpos(replace(m.id::text, '-', ''), $5) > 0 OR strpos(lower(m.display_name), lower($3)) > 0)"
                 )
             };
         }
@@ -37,7 +37,8 @@ impl PostgresStore {
             .bind(self.capacity())
             .bind(query.after.map_or(Uuid::nil(), |id| id.0))
             .bind(query.search.as_deref().unwrap_or_default())
-            .bind(i64::from(query.limit));
+            .bind(i64::from(query.limit))
+            .bind(query.part_of_id());
         let rows = self.callers.ask(prepared).await?;
         rows.iter()
             .map(|row| Ok(MitraProfile { row: mitra_row(row)?, display_name: row.try_get("display_name")? }))

@@ -135,7 +135,7 @@ impl PostgresStore {
             .bind(id.0)
             .bind(from)
             .bind(to)
-            .bind(repeated)
+            .bind(&repeated)
             .bind(taker.map(|mitra| mitra.0))
             .bind(frees)
             .bind(runs)
@@ -152,6 +152,8 @@ impl PostgresStore {
         let who = taker.unwrap_or(MitraId(Uuid::nil()));
         match outcome {
             "changed" | "unchanged" => Ok(change),
+            // The function knows repeats of actions that name a mitra; this one does not name any.
+            "wrong_state" if taker.is_none() && repeated.contains(&change.session.status.as_str()) => Ok(change),
             "unknown_mitra" => Err(StoreError::UnknownMitra(who)),
             "not_available" => Err(StoreError::NotAvailable(who)),
             "capacity_exceeded" => Err(StoreError::CapacityExceeded(who)),

@@ -43,7 +43,7 @@ impl SqliteStore {
                 select_mitras!(
                     "WHERE m.id > ?2 AND ",
                     $($state,)+
-                    " AND (?3 = '' OR substr(m.id, 1, length(?3)) = lower(?3) \
+                    " AND (?3 = '' OR instr(replace(m.id, '-', ''), ?5) > 0 \
                      OR instr(lower(m.display_name), lower(?3)) > 0) ORDER BY m.id LIMIT ?4"
                 )
             };
@@ -53,7 +53,8 @@ impl SqliteStore {
             .bind(self.settings.default_max_sessions)
             .bind(query.after.map(|id| id.to_string()).unwrap_or_default())
             .bind(query.search.clone().unwrap_or_default())
-            .bind(query.limit);
+            .bind(query.limit)
+            .bind(query.part_of_id());
         let rows = self.within(prepared.fetch_all(&self.readers)).await?;
         rows.iter()
             .map(|row| Ok(MitraProfile { row: mitra_row(row)?, display_name: row.try_get("display_name")? }))

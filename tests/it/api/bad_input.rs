@@ -13,6 +13,7 @@ on_both!(
     an_unknown_path_is_404_and_a_wrong_method_405,
     a_bad_uuid_is_400_and_an_unknown_mitra_404,
     a_body_that_is_not_what_it_must_be_is_400,
+    a_nul_is_refused_and_a_backslash_before_its_letters_is_text,
     a_body_over_64_kib_is_413,
     a_query_that_is_not_what_it_must_be_is_400,
     two_authorization_headers_are_401,
@@ -161,6 +162,22 @@ async fn a_body_that_is_not_what_it_must_be_is_400(world: World) {
         before.unwrap().fence,
         "nothing half-written"
     );
+}
+
+async fn a_nul_is_refused_and_a_backslash_before_its_letters_is_text(world: World) {
+    let node = world.node().await;
+    let (service, mitra) = (node.token(Role::Service), node.mitra().await);
+    let path = format!("/internal/mitras/{}", mitra.id);
+    for name in [r"a\u0000b", r"a\\u0000b"].map(|json| format!(r#""{json}""#)) {
+        let expected: Value = serde_json::from_str(&name).unwrap();
+        let reply = node.ask(Method::PUT, &path, &service, Some(json!({ "display_name": expected }))).await;
+        assert_eq!((reply.status.as_u16(), &reply.json()["display_name"]), (200, &expected), "{}", reply.text);
+        assert_eq!(json!(node.store().profile(mitra.id).await.unwrap().unwrap().display_name), expected);
+    }
+    for name in ["a\0b", "\\\0", "\0"] {
+        let reply = node.ask(Method::PUT, &path, &service, Some(json!({ "display_name": name }))).await;
+        assert_eq!(reply.problem(), (400, "bad_request".into()), "{name:?}");
+    }
 }
 
 async fn a_body_over_64_kib_is_413(world: World) {

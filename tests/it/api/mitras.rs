@@ -94,7 +94,11 @@ async fn lists_are_filtered_by_state_and_searched(world: World) {
     assert_eq!(listed("search=rAtNa".into()).await, of(&[&free]));
     assert_eq!(listed("search=100%25_s".into()).await, of(&[&free]), "wildcards are letters");
     assert_eq!(listed("search=_____".into()).await, of(&[]));
-    assert_eq!(listed(format!("search={}", &free.id.to_string()[..13])).await, of(&[&free]));
+    let id = free.id.to_string();
+    for part in [&id[..13], &id[3..30], &id[20..], &id.replace('-', "")[5..27], &id.to_uppercase()[9..]] {
+        assert_eq!(listed(format!("search={part}")).await, of(&[&free]), "{part}");
+    }
+    assert_eq!(listed("search=-".into()).await, of(&[]), "a dash alone is no part of an id");
 }
 
 async fn the_available_are_a_fair_spread_with_a_total(world: World) {

@@ -51,31 +51,57 @@ type Then = Option<(SessionStatus, Whose, End)>;
 
 const NO: Then = None;
 
-/// The state machine of the contract, section 6, as it is written there: what follows from searching, pending payment, active.
-/// From an ended, an expired or a cancelled session nothing does.
-fn table(anna: MitraId, budi: MitraId) -> Vec<(&'static str, Value, [Then; 3])> {
+/// The state machine of the contract, section 6, as it is written there: what follows from searching, pending payment, active,
+/// ended, expired, cancelled.
+fn table(anna: MitraId, budi: MitraId) -> Vec<(&'static str, Value, [Then; 6])> {
     use End::{Fresh, Kept, LaterByAMinute};
     use Whose::{Anna, Budi, Nobody};
     let accept = |mitra, payment| json!({ "mitra_id": mitra, "payment": payment, "duration_seconds": LONG });
     let (paid, pending) = (Payment::Paid, Payment::Pending);
     vec![
-        ("accept", accept(anna, paid), [Some((Active, Anna, Fresh)), NO, Some((Active, Anna, Kept))]),
+        ("accept", accept(anna, paid), [Some((Active, Anna, Fresh)), NO, Some((Active, Anna, Kept)), NO, NO, NO]),
         (
             "accept",
             accept(anna, pending),
-            [Some((PendingPayment, Anna, Fresh)), Some((PendingPayment, Anna, Kept)), Some((Active, Anna, Kept))],
+            [
+                Some((PendingPayment, Anna, Fresh)),
+                Some((PendingPayment, Anna, Kept)),
+                Some((Active, Anna, Kept)),
+                NO,
+                NO,
+                NO,
+            ],
         ),
-        ("accept", accept(budi, paid), [Some((Active, Budi, Fresh)), NO, NO]),
-        ("accept", accept(budi, pending), [Some((PendingPayment, Budi, Fresh)), NO, NO]),
-        ("confirm-payment", json!({}), [NO, Some((Active, Anna, Kept)), NO]),
-        ("extend", json!({ "seconds": 60 }), [NO, NO, Some((Active, Anna, LaterByAMinute))]),
-        ("reroute", json!({ "mitra_id": budi }), [NO, Some((PendingPayment, Budi, Kept)), Some((Active, Budi, Kept))]),
-        ("reroute", json!({ "mitra_id": anna }), [NO, Some((PendingPayment, Anna, Kept)), Some((Active, Anna, Kept))]),
-        ("reroute", json!({}), [NO, Some((Searching, Nobody, End::None)), Some((Searching, Nobody, End::None))]),
+        ("accept", accept(budi, paid), [Some((Active, Budi, Fresh)), NO, NO, NO, NO, NO]),
+        ("accept", accept(budi, pending), [Some((PendingPayment, Budi, Fresh)), NO, NO, NO, NO, NO]),
+        ("confirm-payment", json!({}), [NO, Some((Active, Anna, Kept)), Some((Active, Anna, Kept)), NO, NO, NO]),
+        ("extend", json!({ "seconds": 60 }), [NO, NO, Some((Active, Anna, LaterByAMinute)), NO, NO, NO]),
+        (
+            "reroute",
+            json!({ "mitra_id": budi }),
+            [NO, Some((PendingPayment, Budi, Kept)), Some((Active, Budi, Kept)), NO, NO, NO],
+        ),
+        (
+            "reroute",
+            json!({ "mitra_id": anna }),
+            [NO, Some((PendingPayment, Anna, Kept)), Some((Active, Anna, Kept)), NO, NO, NO],
+        ),
+        (
+            "reroute",
+            json!({}),
+            [NO, Some((Searching, Nobody, End::None)), Some((Searching, Nobody, End::None)), NO, NO, NO],
+        ),
         (
             "end",
             json!({ "reason": "enough" }),
-            [Some((Cancelled, Nobody, End::None)), Some((Ended, Anna, Kept)), Some((Ended, Anna, Kept))],
+            [
+                Some((Cancelled, Nobody, End::None)),
+                Some((Ended, Anna, Kept)),
+                Some((Ended, Anna, Kept)),
+                Some((Ended, Anna, Kept)),
+                NO,
+                Some((Cancelled, Nobody, End::None)),
+            ],
         ),
     ]
 }
