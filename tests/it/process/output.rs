@@ -92,7 +92,7 @@ async fn a_reader_of_the_log_that_stopped_reading_holds_nothing_up() {
     let internal = printed["internal_url"].as_str().unwrap();
     let token = printed["tokens"]["service"].as_str().unwrap();
     eventually("the queue is full", async || {
-        make_it_log(internal, token).await;
+        futures_util::future::join_all((0..100).map(|_| make_it_log(internal, token))).await;
         counted(internal, LOST).await.filter(|lost| *lost > 0)
     })
     .await;

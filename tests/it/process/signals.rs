@@ -29,7 +29,7 @@ async fn one_that_is_told_to_stop_while_it_waits_for_its_store_stops_in_order() 
     command.stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
     let server = Running(command.spawn().unwrap());
     eventually("it waits", async || {
-        std::fs::read_to_string(&log).unwrap().contains("cannot be reached yet").then_some(())
+        std::fs::read_to_string(&log).unwrap().contains("this node waits").then_some(())
     })
     .await;
     server.signal(Signal::TERM);
