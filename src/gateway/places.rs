@@ -23,6 +23,8 @@ use super::client_address::one_holder;
 
 /// A younger connection gives way to none: it is most likely about to send its request.
 const YOUNG: Duration = Duration::from_secs(1);
+/// The same for one whose request is being answered. Longer ones send their body slowly.
+const SLOW: Duration = Duration::from_secs(5);
 
 /// How many connections may be no socket.
 #[derive(Clone, Debug)]
@@ -82,6 +84,14 @@ impl Slot {
             _ => Phase::Busy,
         };
         (phase, Duration::from_millis(age))
+    }
+
+    /// How long it could have given way; `None`: it may not yet. Those at a request come last.
+    fn may_give_way(&self) -> Option<(bool, Duration)> {
+        let (phase, age) = self.phase();
+        let is_waiting = phase != Phase::Busy;
+        let bound = if is_waiting { YOUNG } else { SLOW };
+        age.checked_sub(bound).map(|over| (is_waiting, over))
     }
 
     pub(super) fn enter(&self, phase: Phase) {
@@ -167,19 +177,18 @@ impl Held {
         self.in_all -= 1;
     }
 
-    /// The connection of this address that is longest in its phase gives way, unless all are young.
+    /// The connection of this address that has waited longest gives way, unless all are young.
     fn evict_oldest_of(&mut self, address: IpAddr) -> Option<()> {
-        let oldest = self.by_address.get(&address)?.iter().max_by_key(|slot| slot.phase().1).map(Arc::clone)?;
-        if oldest.phase().1 < YOUNG {
-            return None;
-        }
+        let slots = self.by_address.get(&address)?.iter();
+        let oldest = slots.filter_map(|slot| Some((slot.may_give_way()?, slot))).max_by_key(|(waits, _)| *waits);
+        let oldest = Arc::clone(oldest?.1);
         oldest.evicted.cancel();
         self.remove(&oldest);
         Some(())
     }
 
     fn address_with_most_to_evict(&self) -> Option<IpAddr> {
-        let old = |slots: &VecDeque<Arc<Slot>>| slots.iter().filter(|slot| slot.phase().1 >= YOUNG).count();
+        let old = |slots: &VecDeque<Arc<Slot>>| slots.iter().filter(|slot| slot.may_give_way().is_some()).count();
         let counted = self.by_address.iter().map(|(address, slots)| (*address, old(slots)));
         counted.filter(|(_, old)| *old > 0).max_by_key(|(_, old)| *old).map(|(address, _)| address)
     }

@@ -23,8 +23,12 @@ async fn ask(printed: &Value, path: &str, token: &str) -> Option<(StatusCode, St
 
 /// Makes the process log a line.
 async fn make_it_log(internal: &str, token: &str) {
+    make_it_log_by(&reqwest::Client::new(), internal, token).await;
+}
+
+async fn make_it_log_by(client: &reqwest::Client, internal: &str, token: &str) {
     let url = format!("{internal}/internal/sweeps/reseed/pause");
-    let asked = reqwest::Client::new().post(url).bearer_auth(token).json(&serde_json::json!({ "seconds": 60 }));
+    let asked = client.post(url).bearer_auth(token).json(&serde_json::json!({ "seconds": 60 }));
     assert_eq!(asked.send().await.expect("an answer").status(), StatusCode::OK);
 }
 
