@@ -9,7 +9,7 @@ use hadir::{
 };
 use uuid::Uuid;
 
-use super::{Running, counted, eventually, hadir, make_it_log};
+use super::{Running, counted, eventually, hadir, make_it_log, make_it_log_by};
 use crate::support::{
     postgres,
     valkey::{self, free_port},
@@ -91,8 +91,9 @@ async fn a_reader_of_the_log_that_stopped_reading_holds_nothing_up() {
     let (server, printed) = Running::start_heard(command);
     let internal = printed["internal_url"].as_str().unwrap();
     let token = printed["tokens"]["service"].as_str().unwrap();
+    let client = reqwest::Client::new();
     eventually("the queue is full", async || {
-        futures_util::future::join_all((0..100).map(|_| make_it_log(internal, token))).await;
+        futures_util::future::join_all((0..50).map(|_| make_it_log_by(&client, internal, token))).await;
         counted(internal, LOST).await.filter(|lost| *lost > 0)
     })
     .await;

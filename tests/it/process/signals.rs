@@ -28,10 +28,8 @@ async fn one_that_is_told_to_stop_while_it_waits_for_its_store_stops_in_order() 
     command.env("DATABASE_URL", format!("postgres://nobody@127.0.0.1:{port}/none")).env("AUTH_JWT_SECRET", SECRET);
     command.stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
     let server = Running(command.spawn().unwrap());
-    eventually("it waits", async || {
-        std::fs::read_to_string(&log).unwrap().contains("this node waits").then_some(())
-    })
-    .await;
+    eventually("it waits", async || std::fs::read_to_string(&log).unwrap().contains("this node waits").then_some(()))
+        .await;
     server.signal(Signal::TERM);
     let (ended, _) = server.ended().await;
     assert!(ended.success(), "exit code 0 after SIGTERM: {ended}");
