@@ -139,12 +139,17 @@ impl Places {
         let is_exempt = self.limits.exempt.iter().any(|network| network.contains(&peer));
         let mut held = self.held.lock();
         let of_address = held.by_address.get(&address).map_or(0, VecDeque::len);
-        if !is_exempt && of_address >= self.limits.per_address {
-            held.evict_oldest_of(address)?;
+        // With few places in all, one address must not be given them.
+        let per_address = self.limits.per_address.min((self.limits.in_all / 2).max(1));
+        if !is_exempt && of_address >= per_address {
+            held.evict_oldest_of(address, false)?;
         }
         if held.in_all >= self.limits.in_all {
-            let most = held.address_with_most_to_evict()?;
-            held.evict_oldest_of(most)?;
+            match held.address_with_most_to_evict() {
+                Some(most) => held.evict_oldest_of(most, false)?,
+                // All are young: an address that holds more than its share keeps opening new ones.
+                None => held.evict_oldest_of(held.address_above_its_share(self.limits.in_all)?, true)?,
+            }
         }
         let slot = Arc::new(Slot {
             address,
@@ -177,14 +182,24 @@ impl Held {
         self.in_all -= 1;
     }
 
-    /// The connection of this address that has waited longest gives way, unless all are young.
-    fn evict_oldest_of(&mut self, address: IpAddr) -> Option<()> {
+    /// The connection of this address that has waited longest gives way, unless all are young and only
+    /// older ones have to.
+    fn evict_oldest_of(&mut self, address: IpAddr, even_young: bool) -> Option<()> {
         let slots = self.by_address.get(&address)?.iter();
-        let oldest = slots.filter_map(|slot| Some((slot.may_give_way()?, slot))).max_by_key(|(waits, _)| *waits);
+        let young = |slot: &Slot| even_young.then(|| (slot.phase().0 != Phase::Busy, Duration::ZERO));
+        let oldest = slots
+            .filter_map(|slot| Some((slot.may_give_way().or_else(|| young(slot))?, slot)))
+            .max_by_key(|(waits, _)| *waits);
         let oldest = Arc::clone(oldest?.1);
         oldest.evicted.cancel();
         self.remove(&oldest);
         Some(())
+    }
+
+    /// The address that holds most, when that is more than a quarter of all places.
+    fn address_above_its_share(&self, in_all: usize) -> Option<IpAddr> {
+        let (address, slots) = self.by_address.iter().max_by_key(|(_, slots)| slots.len())?;
+        (slots.len() * 4 > in_all).then_some(*address)
     }
 
     fn address_with_most_to_evict(&self) -> Option<IpAddr> {

@@ -16,6 +16,7 @@ use crate::support::{Client, Node, PATIENCE, World, eventually, on_both};
 
 on_both!(
     silent_connections_of_one_address_keep_nobody_else_out,
+    one_address_that_keeps_opening_leaves_places_for_others,
     idle_connections_after_a_request_give_way,
     a_trusted_proxy_may_hold_more,
     a_connection_idles_longer_than_a_head_may_take,
@@ -109,6 +110,28 @@ async fn silent_connections_of_one_address_keep_nobody_else_out(world: World) {
         (matches!(read, Ok(Ok(_))) && &buffer == b"HTTP/1.1 200").then_some(())
     })
     .await;
+}
+
+async fn one_address_that_keeps_opening_leaves_places_for_others(world: World) {
+    // So few places in all that the bound per address alone would let one address take them.
+    let few = [("HADIR_LIMIT_HTTP_CONNECTIONS", "10"), ("HADIR_LIMIT_HTTP_CONNECTIONS_PER_ADDRESS", "256")];
+    let node = world.node_with(&few).await;
+    let address = node.public();
+    let flood = tokio::spawn(async move {
+        let mut held = std::collections::VecDeque::new();
+        loop {
+            held.push_back(connect("127.0.0.66", address).await);
+            if held.len() > 30 {
+                held.pop_front();
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    for _ in 0..20 {
+        let mut other = connect("127.0.0.67", address).await;
+        assert!(answer(&mut other, READY).await.starts_with("HTTP/1.1 200"));
+    }
+    flood.abort();
 }
 
 async fn idle_connections_after_a_request_give_way(world: World) {
