@@ -148,7 +148,10 @@ impl Places {
             match held.address_with_most_to_evict() {
                 Some(most) => held.evict_oldest_of(most, false)?,
                 // All are young: an address that holds more than its share keeps opening new ones.
-                None => held.evict_oldest_of(held.address_above_its_share(self.limits.in_all)?, true)?,
+                None => {
+                    let most = held.address_above_its_share(self.limits.in_all)?;
+                    held.evict_oldest_of(most, true)?;
+                }
             }
         }
         let slot = Arc::new(Slot {
