@@ -76,7 +76,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 }
 
 fn make_private_folder(folder: &Path) -> io::Result<()> {
-    if !folder.exists() {
+    if !folder.is_dir() {
         return DirBuilder::new().recursive(true).mode(FOLDER_FOR_OWNER).create(folder);
     }
     if let Some(other) = stranger(folder) {
