@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hadir::{
     domain::{Actor, Mode, Role, Source},
-    presence::{ListFilter, MitraState, PresenceError},
+    presence::{ListFilter, MitraState, PresenceError, Restraint, Swept},
 };
 use serde_json::{Value, json};
 
@@ -30,6 +30,7 @@ on_cluster!(
     a_valkey_that_comes_and_goes_while_the_store_is_slow_to_count_is_found_again,
     a_node_starts_without_valkey,
     a_thousand_questions_in_an_outage_are_few_questions_to_postgres,
+    the_sweep_goes_on_when_the_node_that_alone_lost_valkey_is_back,
     the_mitras_of_a_node_that_alone_lost_valkey_stay_available_for_all,
     what_a_node_without_valkey_commits_is_carried_on_by_the_others,
 );
@@ -431,6 +432,49 @@ async fn the_mitras_of_a_node_that_alone_lost_valkey_stay_available_for_all(worl
     let row = other.store().mitra(kept.id).await.unwrap().unwrap();
     assert!(row.online);
     assert_eq!(watching.await.unwrap()["any"], true, "and never none");
+}
+
+/// The restraint would otherwise last ten minutes, on all nodes.
+async fn the_sweep_goes_on_when_the_node_that_alone_lost_valkey_is_back(world: World) {
+    let settings: Vec<_> = HASTY.into_iter().filter(|(name, _)| *name != "HADIR_SWEEP_RELEASE_SECONDS").collect();
+    let (alone, other) = (world.node_with(&settings).await, world.node_with(&settings).await);
+    let kept = alone.mitra().await;
+    let mut socket = alone.dial_mitra(&kept).await;
+    socket.commands("online").await;
+    // The restraint is for nodes that are known to hold sockets of mitras.
+    eventually("the other node knows of the socket", async || {
+        other.presence().nodes().iter().any(|node| node.sockets.mitra == 1).then_some(())
+    })
+    .await;
+    alone.mirror_traffic(Traffic::Cut);
+    alone.reaches(Mode::Fallback).await;
+    let socket = tokio::spawn(async move {
+        loop {
+            socket.is_alive().await;
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    });
+    // A node is missed once it did not report for a suspect time. A mitra that is silent before that is rightly taken offline.
+    eventually("the node is missed", async || (other.presence().nodes().len() == 1).then_some(())).await;
+    let silent = other.online_mitra().await;
+    eventually("the sweep is held back", async || match other.presence().sweep_silent().await.unwrap() {
+        Swept::Restrained { restraint: Restraint::Lost, .. } => Some(()),
+        _ => None,
+    })
+    .await;
+    assert!(other.store().mitra(silent.id).await.unwrap().unwrap().online);
+    alone.mirror_traffic(Traffic::Flows);
+    alone.reaches(Mode::Live).await;
+    for node in [&other, &alone] {
+        eventually("the sweep is free again", async || match node.presence().sweep_silent().await.unwrap() {
+            Swept::Expired(_) => Some(()),
+            _ => None,
+        })
+        .await;
+    }
+    assert!(!other.store().mitra(silent.id).await.unwrap().unwrap().online);
+    assert!(other.store().mitra(kept.id).await.unwrap().unwrap().online);
+    socket.abort();
 }
 
 async fn what_a_node_without_valkey_commits_is_carried_on_by_the_others(world: World) {
