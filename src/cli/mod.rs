@@ -76,6 +76,13 @@ async fn perform(Invocation { action, values }: Invocation) -> anyhow::Result<Ex
 fn logging(values: &Values) -> anyhow::Result<Config> {
     let config = Config::from_values(values)?;
     telemetry::init(&config.log)?;
+    let ignored = values.service_links();
+    if !ignored.is_empty() {
+        tracing::info!(
+            variables = ignored.join(" "),
+            "variables that Kubernetes injects for a Service are ignored; `enableServiceLinks: false` in the pod leaves them out"
+        );
+    }
     Ok(config)
 }
 

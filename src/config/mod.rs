@@ -14,6 +14,7 @@ mod log;
 mod mirror;
 mod parse;
 mod secret;
+mod service_links;
 mod setting;
 mod store;
 mod table;

@@ -277,6 +277,23 @@ fn an_unknown_variable_of_ours_is_refused_and_others_are_left_alone() {
 }
 
 #[test]
+fn variables_that_kubernetes_injects_for_a_service_are_ignored_and_named() {
+    let pairs = |pairs: &[(&str, &str)]| {
+        let mut values = Values::default();
+        values.set_environment(pairs.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))));
+        values
+    };
+    let values = pairs(&[("HADIR_SERVICE_HOST", "10.96.0.7"), ("HADIR_REDIS_PORT", "tcp://10.96.0.8:6379")]);
+    Config::from_values(&values).expect("valid");
+    assert_eq!(values.service_links(), ["HADIR_SERVICE_HOST", "HADIR_REDIS_PORT"]);
+
+    let values = pairs(&[("HADIR_SERVICE_HOST", "10.96.0.7"), ("HADIR_PORT", "8080")]);
+    let ConfigErrors(errors) = Config::from_values(&values).expect_err("a port alone is a mistake");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("HADIR_PORT (from environment) is not a setting"), "{errors:?}");
+}
+
+#[test]
 fn a_node_takes_what_its_descriptors_allow_and_warns_when_asked_for_more() {
     let limits = |pairs: &[(&str, &str)]| Config::from_pairs(pairs).expect("valid").limits;
     assert_eq!(limits(&[]).node_cap(20_000), NodeCap { sockets: 18_720, warning: None });

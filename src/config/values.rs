@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, ffi::OsString, fmt, path::Path};
 
 use super::{
     secret::{MASK, masked_url},
+    service_links::is_service_link,
     setting::{AnySetting, Preset, Secrecy, Setting, Spec, flag_of},
     table,
 };
@@ -59,6 +60,8 @@ pub struct Values {
     given: BTreeMap<&'static str, Given>,
     /// Values of `<NAME>_FILE`, by NAME, until [`Values::read_secret_files`].
     files: BTreeMap<&'static str, Given>,
+    /// Variables of the environment that describe a Service of Kubernetes.
+    service_links: Vec<String>,
     pub(super) errors: Vec<String>,
 }
 
@@ -75,7 +78,8 @@ impl Values {
         }
     }
 
-    /// Takes the environment: every known name, and complains about unknown ones that begin with `HADIR_`.
+    /// Takes the environment: every known name, and complains about unknown ones that begin with `HADIR_`. Variables
+    /// that Kubernetes injects for a Service of such a name are left alone and named by [`Values::service_links`].
     pub fn set_environment(&mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) {
         for (name, value) in variables {
             let Some(name) = name.to_str() else { continue };
@@ -83,6 +87,9 @@ impl Values {
                 continue;
             }
             match value.to_str() {
+                Some(value) if !is_known(name) && is_service_link(name, value) => {
+                    self.service_links.push(name.to_owned());
+                }
                 Some(value) => self.set(name, value, Origin::Environment),
                 None => self.errors.push(format!("{name} (from environment) is not UTF-8: write it in UTF-8.")),
             }
@@ -152,6 +159,11 @@ impl Values {
                 }
             }
         }
+    }
+
+    /// Variables of the environment that were ignored: Kubernetes injected them for a Service.
+    pub fn service_links(&self) -> &[String] {
+        &self.service_links
     }
 
     /// Whether anybody set it.
