@@ -45,7 +45,10 @@ fn is_endpoint(value: &str, port: Option<&str>) -> bool {
     let Some((protocol, address)) = value.split_once("://") else { return false };
     let Some((host, written)) = address.rsplit_once(':') else { return false };
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    is_protocol(protocol) && host.parse::<IpAddr>().is_ok() && is_port(written) && port.is_none_or(|port| port == written)
+    is_protocol(protocol)
+        && host.parse::<IpAddr>().is_ok()
+        && is_port(written)
+        && port.is_none_or(|port| port == written)
 }
 
 #[cfg(test)]
