@@ -7,9 +7,13 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Pauses before a task starts again.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Starts tasks, tells them to stop and waits for them. Clones share one set of tasks.
 #[derive(Clone, Default)]
@@ -37,6 +41,33 @@ impl Lifecycle {
             let routine = AssertUnwindSafe(stopping.run_until_cancelled(task)).catch_unwind();
             if routine.await.is_err() {
                 this.give_up(Error::msg("a routine of the node panicked; the log says where"));
+            }
+        });
+    }
+
+    /// Starts a task that is needed for as long as the node runs: `make` makes it, now and after each early
+    /// end. A task that panics or returns early is logged, `noted`, and started again after a pause. So one
+    /// bad value ends neither the process nor, unseen, a task.
+    pub fn keep_running<F>(
+        &self,
+        name: &'static str,
+        make: impl Fn() -> F + Send + Sync + 'static,
+        noted: impl Fn() + Send + Sync + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.spawn_until_stop(async move {
+            let mut pause = SHORTEST_PAUSE;
+            loop {
+                let began = Instant::now();
+                // Made inside, so that a panic while it is made is caught as well.
+                match caught(async { make().await }).await {
+                    Some(()) => tracing::error!(task = name, "a task ended before the stop; it starts again"),
+                    None => tracing::error!(task = name, "a task panicked; it starts again"),
+                }
+                noted();
+                pause = if began.elapsed() > LONGEST_PAUSE { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+                sleep(pause).await;
             }
         });
     }
@@ -83,6 +114,11 @@ impl Lifecycle {
         let _late = timeout(within, self.tracker.wait()).await;
         self.tracker.len()
     }
+}
+
+/// What the work answers, or `None` when it panicked: the log says where.
+pub async fn caught<T>(work: impl Future<Output = T>) -> Option<T> {
+    AssertUnwindSafe(work).catch_unwind().await.ok()
 }
 
 /// Ends one HTTP connection from inside a request, whether or not its client reads. In the extensions
@@ -145,4 +181,40 @@ fn ignores_hangup() -> bool {
     let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
     let hangup = 1 << (SignalKind::hangup().as_raw_value() - 1);
     mask & hangup != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_or_returns_early_starts_again_and_the_node_goes_on() {
+        let (lifecycle, runs, done) = (Lifecycle::default(), Arc::new(AtomicU32::new(0)), CancellationToken::new());
+        let (counted, reached) = (Arc::clone(&runs), done.clone());
+        let early_ends = Arc::new(AtomicU32::new(0));
+        let make = move || {
+            let (run, reached) = (counted.fetch_add(1, Relaxed), reached.clone());
+            assert_ne!(run, 0, "a bad value while the task is made");
+            async move {
+                match run {
+                    1 => panic!("a bad value"),
+                    2 => {}
+                    _ => {
+                        reached.cancel();
+                        std::future::pending::<()>().await;
+                    }
+                }
+            }
+        };
+        let counted = Arc::clone(&early_ends);
+        lifecycle.keep_running("test", make, move || {
+            counted.fetch_add(1, Relaxed);
+        });
+        done.cancelled().await;
+        assert_eq!((runs.load(Relaxed), early_ends.load(Relaxed)), (4, 3));
+        assert!(!lifecycle.broken.is_cancelled(), "the node was not given up");
+        assert_eq!(lifecycle.stop(Duration::from_secs(1)).await, 0);
+    }
 }

@@ -9,7 +9,10 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::Api;
-use crate::protocol::Check;
+use crate::{
+    presence::{Audience, Readiness},
+    protocol::Check,
+};
 
 /// The process lives.
 pub async fn livez() -> Response {
@@ -22,9 +25,17 @@ pub async fn not_started() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "not_ready", "checks": [check] }))).into_response()
 }
 
-/// This node should be given traffic.
+/// This node should be given traffic; with the reasons of what fails, for operators.
 pub async fn readyz(State(api): State<Api>) -> Response {
-    let readiness = api.presence.readiness();
+    answer(api.presence.readiness(Audience::Operators))
+}
+
+/// The same for everybody.
+pub async fn public_readyz(State(api): State<Api>) -> Response {
+    answer(api.presence.readiness(Audience::Everybody))
+}
+
+fn answer(readiness: Readiness) -> Response {
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let word = if readiness.ready { "ready" } else { "not_ready" };
     (status, Json(json!({ "status": word, "checks": readiness.checks }))).into_response()

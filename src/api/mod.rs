@@ -89,7 +89,8 @@ impl Api {
             .route("/api/mitra/status", get(own_status::get))
             .route("/api/mitra/status/online", post(own_status::online))
             .route("/api/mitra/status/offline", post(own_status::offline))
-            .route("/api/mitra/status/heartbeat", post(own_status::heartbeat));
+            .route("/api/mitra/status/heartbeat", post(own_status::heartbeat))
+            .route("/readyz", get(health::public_readyz));
         self.finish(routes, others)
     }
 
@@ -115,6 +116,7 @@ impl Api {
             .route("/internal/sessions/{id}/extend", post(sessions::extend))
             .route("/internal/sessions/{id}/reroute", post(sessions::reroute))
             .route("/internal/sessions/{id}/end", post(sessions::end))
+            .route("/readyz", get(health::readyz))
             .route("/metrics", get(operations::metrics))
             .route("/", get(page::index))
             .route("/assets/{*path}", get(page::asset));
@@ -124,7 +126,6 @@ impl Api {
     fn finish(&self, routes: Router<Self>, others: Router) -> Router {
         routes
             .route("/livez", get(health::livez))
-            .route("/readyz", get(health::readyz))
             .with_state(self.clone())
             .merge(others)
             .method_not_allowed_fallback(method_not_allowed)

@@ -14,6 +14,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use axum::Router;
+use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, TcpSocket},
     time::sleep,
@@ -37,7 +38,7 @@ use crate::{
     presence::{Presence, PresenceError},
     replication::{HeartbeatWriter, Replication},
     sessions::Sessions,
-    store::Store,
+    store::{Store, postgres::NodeLock},
     tasks::Tasks,
     telemetry::Metrics,
 };
@@ -121,13 +122,13 @@ impl Server {
         let presence = Arc::new(Presence::new(settings, Arc::clone(&replication), Arc::clone(&cluster)));
         let tasks = Tasks::new(Arc::clone(&presence), metrics.clone(), lifecycle.clone());
         if let Some(lock) = node_lock {
-            let node = lifecycle.clone();
-            tasks.keep("node_lock", "Keeps this node's place among the nodes of its store.", async move {
-                node.give_up(lock.keep().await);
-            });
+            keep_place(&tasks, &lifecycle, lock);
         }
         if let Some(keys) = verifier.public_keys() {
-            tasks.keep("public_keys", "Refreshes the keys that tokens are verified with.", Arc::clone(keys).keep());
+            tasks.keep("public_keys", "Refreshes the keys that tokens are verified with.", {
+                let keys = Arc::clone(keys);
+                move || Arc::clone(&keys).keep()
+            });
         }
         let api = Api::new(ApiParts {
             settings: Arc::new(ApiSettings {
@@ -166,7 +167,7 @@ impl Server {
             presence: &presence,
             sessions: &sessions,
             gateway: &gateway,
-            inbox,
+            inbox: inbox.into(),
         };
         tasks::start(&tasks, &config, callees);
         presence.started().await;
@@ -363,6 +364,22 @@ fn take_port(address: SocketAddr, setting: &str) -> Result<(TcpSocket, SocketAdd
 
 fn listen(socket: TcpSocket) -> Result<TcpListener> {
     Ok(socket.listen(BACKLOG)?)
+}
+
+/// Keeps this node's place among the nodes of its store. A node that lost it for good gives up, and so does one
+/// whose task did not end as it should: nobody would hold the place.
+fn keep_place(tasks: &Tasks, lifecycle: &Lifecycle, lock: NodeLock) {
+    let (node, lock) = (lifecycle.clone(), Mutex::new(Some(lock)));
+    tasks.keep("node_lock", "Keeps this node's place among the nodes of its store.", move || {
+        let (node, lock) = (node.clone(), lock.lock().take());
+        async move {
+            match lock {
+                Some(lock) => node.give_up(lock.keep().await),
+                None => node.give_up(anyhow::anyhow!("the task that keeps the node's place ended; the log says why")),
+            }
+            std::future::pending().await
+        }
+    });
 }
 
 /// When everything is to stop.

@@ -20,7 +20,7 @@ pub(super) fn stopping() {
 /// not say so, and systemd restarts it.
 pub(super) fn keep_watchdog(tasks: &Tasks) {
     let Some(period) = sd_notify::watchdog_enabled() else { return };
-    tasks.keep("watchdog", "Tells systemd that the node still runs.", async move {
+    tasks.keep("watchdog", "Tells systemd that the node still runs.", move || async move {
         let mut turn = interval(period / 2);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

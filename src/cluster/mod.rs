@@ -29,6 +29,9 @@ use crate::{
 /// How long an asker waits for the other nodes.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
 
+/// What other nodes ask, behind a lock: a task that answers and is started again takes it over.
+pub type Inbox = tokio::sync::Mutex<mpsc::Receiver<ControlMessage>>;
+
 /// A question that waits for answers; forgotten at its end, and when its caller goes away before.
 struct Question<'a> {
     cluster: &'a Cluster,
@@ -69,7 +72,8 @@ impl Cluster {
     }
 
     /// Answers the other nodes for as long as it is polled.
-    pub async fn answer(self: Arc<Self>, mut inbox: mpsc::Receiver<ControlMessage>) {
+    pub async fn answer(self: Arc<Self>, inbox: Arc<Inbox>) {
+        let mut inbox = inbox.lock().await;
         while let Some(message) = inbox.recv().await {
             self.on_control(message).await;
         }

@@ -15,6 +15,7 @@ mod views;
 use std::{sync::Arc, time::Duration};
 
 pub use auto_offline::Swept;
+pub use readiness::Audience;
 pub use views::{Answer, ListFilter, ListPage, MitraState, MitraView, Overview, Readiness, UnknownState};
 
 pub use crate::replication::{PresenceError, Restraint};

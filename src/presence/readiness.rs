@@ -5,6 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use super::{Presence, Readiness};
 use crate::{domain::Mode, protocol::Check};
 
+/// Who asks whether the node is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Told why something fails.
+    Operators,
+    /// Told that something fails: the reason may name hosts.
+    Everybody,
+}
+
 /// Where this node stands between its start and its stop.
 #[derive(Default)]
 pub(super) struct ServingState {
@@ -30,24 +39,30 @@ impl Presence {
 
     /// Whether this node should be given traffic. A node whose stores are away stays ready once it has been: taking every
     /// node out of the load balancer because a shared store is down would be the outage.
-    pub fn readiness(&self) -> Readiness {
+    pub fn readiness(&self, audience: Audience) -> Readiness {
         let mode = self.mode();
         let started = self.serving.started.load(Relaxed);
         let leaving = self.serving.leaving.load(Relaxed);
-        let is_unavailable = self.replication.trust.store_is_unavailable();
         let line = |name, ok, detail: &str| Check { name, ok, detail: detail.to_owned() };
         Readiness {
             ready: started && !leaving,
             checks: vec![
                 line("started", started, if started { "serving" } else { "starting" }),
                 line("mode", mode == Mode::Live, mode.as_str()),
-                line(
-                    "store",
-                    !is_unavailable,
-                    if is_unavailable { "does not answer: commands are refused" } else { "answers" },
-                ),
+                self.store_check(audience),
                 line("drain", !leaving, if leaving { "stopping" } else { "staying" }),
             ],
         }
+    }
+
+    fn store_check(&self, audience: Audience) -> Check {
+        let trouble = self.replication.store.trouble();
+        let ok = trouble.is_none() && !self.replication.trust.store_is_unavailable();
+        let detail = match trouble.filter(|_| audience == Audience::Operators) {
+            Some(why) => format!("fails, so commands are refused: {why}"),
+            None if ok => "works".to_owned(),
+            None => "fails, so commands are refused".to_owned(),
+        };
+        Check { name: "store", ok, detail }
     }
 }

@@ -85,8 +85,13 @@ impl StoreClient {
         self.store.source()
     }
 
+    /// Why the store fails at present, as its log says; `None` while it is well.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.store.trouble()
+    }
+
     /// Whether the store answers at all, however slow its counts are.
-    pub(super) async fn answers(&self) -> bool {
+    pub(crate) async fn answers(&self) -> bool {
         self.store.ping().await.is_ok()
     }
 

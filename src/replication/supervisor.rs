@@ -2,7 +2,15 @@
 //!
 //! Its parts are polled side by side. No part awaits while it holds a lock or a connection that another part needs.
 
-use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::{
     select,
@@ -77,6 +85,7 @@ pub struct Supervisor {
     reseeder: Arc<Reseeder>,
     /// What nodes ask each other; `cluster` answers.
     control: mpsc::Sender<ControlMessage>,
+    was_started: AtomicBool,
 }
 
 impl Supervisor {
@@ -102,15 +111,21 @@ impl Supervisor {
             heartbeats: Arc::clone(heartbeats),
             reseeder: Arc::clone(reseeder),
             control,
+            was_started: AtomicBool::new(false),
         }
     }
 
-    /// Keeps this node's view of the mirror right for as long as it is polled. Call once; the app ends it by dropping it.
+    /// Keeps this node's view of the mirror right for as long as it is polled. The app ends it by dropping it, and calls
+    /// it again after an early end.
     ///
     /// Its parts are polled side by side all the time, and so is the work of each. Work that is not polled would keep what
     /// it holds (the turn to count, a connection) from the work that is waited for.
     pub async fn supervise(self: Arc<Self>) {
         let events = self.mirror.events();
+        if self.was_started.swap(true, Relaxed) {
+            // What the mirror said meanwhile was not heard.
+            self.mode.distrust();
+        }
         select! {
             () = self.hear(events) => {}
             () = self.seed_and_poll() => {}

@@ -203,6 +203,9 @@ pub trait Store: Send + Sync + 'static {
     /// Reachable and writable. Used by readiness and by the mode.
     async fn ping(&self) -> Result<(), StoreError>;
 
+    /// Why it fails at present, in the words of its log; `None` while it is well. Asks nothing.
+    fn trouble(&self) -> Option<String>;
+
     /// One mitra's row, or `None`.
     async fn mitra(&self, id: MitraId) -> Result<Option<MitraRow>, StoreError>;
 

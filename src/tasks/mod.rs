@@ -1,7 +1,7 @@
 //! Everything that runs by itself on a node, in one table: what it is, when it ran last, and whether it ended early.
 //!
 //! Three kinds: a sweep is idempotent work at an interval that an operator can pause on every node; repeated work runs at
-//! an interval and cannot be paused; a continuous task runs until the stop. None of them holds a rule: they call
+//! an interval and cannot be paused; a continuous task runs until the stop, and is started again if it ends before. None of them holds a rule: they call
 //! `presence`, `replication`, `cluster` or `sessions`. `app` fills the table, `api` shows it.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -18,7 +18,7 @@ mod sweeps;
 pub use sweeps::{AutoOffline, EventRetention, HeartbeatMirror, Reseed};
 
 use crate::{
-    lifecycle::Lifecycle,
+    lifecycle::{Lifecycle, caught},
     presence::Presence,
     protocol::{LastRun, SweepStatus, TaskStatus, timestamp},
     telemetry::{Metrics, Outcome},
@@ -123,7 +123,7 @@ impl Tasks {
                 // Without the store it is unknown whether the sweep is paused, and no sweep gets anywhere.
                 let run = match presence.paused_sweeps().await {
                     Ok(paused) if paused.iter().any(|(name, _)| name == entry.name) => continue,
-                    Ok(_) => sweep.run().await,
+                    Ok(_) => caught(sweep.run()).await.unwrap_or_else(panicked),
                     Err(error) => Run::Failed(error.to_string()),
                 };
                 if let Run::Failed(why) = &run {
@@ -151,18 +151,20 @@ impl Tasks {
             loop {
                 ticks.tick().await;
                 let (began, started_at) = (Instant::now(), Utc::now());
-                let run = work().await;
+                let run = caught(async { work().await }).await.unwrap_or_else(panicked);
                 entry.ran(started_at, began.elapsed(), run);
             }
         });
     }
 
-    /// Starts a task that runs until the stop. One that returns before has failed: the log and the table say so.
-    pub fn keep(&self, name: &'static str, about: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    /// Starts a task that runs until the stop. One that returns or panics before has failed: the log and the table
+    /// say so, and `make` makes it anew.
+    pub fn keep<F>(&self, name: &'static str, about: &'static str, make: impl Fn() -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let entry = self.enter(name, about, None, false);
-        self.lifecycle.spawn_until_stop(async move {
-            task.await;
-            tracing::error!(task = entry.name, "a task ended before the stop");
+        self.lifecycle.keep_running(name, make, move || {
             let mut state = entry.state.lock();
             state.ended_early = true;
             state.errors += 1;
@@ -193,6 +195,11 @@ impl Tasks {
     pub fn sweep_names(&self) -> Vec<&'static str> {
         self.entries.lock().iter().filter(|entry| entry.is_sweep).map(|entry| entry.name).collect()
     }
+}
+
+/// A run that panicked failed; the next one has its own chance.
+fn panicked() -> Run {
+    Run::Failed("it panicked; the log says where".to_owned())
 }
 
 fn outcome(run: &Run) -> Outcome {

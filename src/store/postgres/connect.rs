@@ -114,7 +114,7 @@ impl PostgresStore {
             Pool::new(pool, settings.query_timeout, Arc::clone(&servers), Arc::clone(&outage), is_presence)
         };
         let (callers, presence) = (pool(settings.pool_size, false), pool(settings.presence_pool_size, true));
-        Ok(Self { settings, servers, callers, presence })
+        Ok(Self { settings, servers, callers, presence, outage })
     }
 }
 

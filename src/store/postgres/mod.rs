@@ -41,6 +41,7 @@ pub use node_lock::NodeLock;
 pub use pooler::refuse_transaction_pooler;
 pub use rights::refuse_missing_rights;
 pub use schema::awaits_migration;
+use outage::Outage;
 use servers::Servers;
 use session::{Pool, Query, explain};
 
@@ -65,6 +66,8 @@ pub struct PostgresStore {
     callers: Pool,
     /// For what presence itself asks, and nothing here waits for a row that somebody holds: counts, looks, heartbeats, sweeps.
     presence: Pool,
+    /// What both pools met.
+    outage: Arc<Outage>,
 }
 
 /// The columns of a row of the view `hadir_mitras`, `$1` being the default capacity, and the rest of the statement.
@@ -148,6 +151,10 @@ impl Store for PostgresStore {
         // A demoted primary still answers `SELECT 1`.
         let sql = "SELECT current_setting('transaction_read_only') = 'on'";
         if self.presence.single(sqlx::query(sql)).await? { Err(session::read_only()) } else { Ok(()) }
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.outage.reason()
     }
 
     async fn mitra(&self, id: MitraId) -> Result<Option<MitraRow>, StoreError> {

@@ -21,6 +21,7 @@ pub(super) enum Fault {
 
 struct Spell {
     fault: Fault,
+    why: String,
     began: Instant,
     last: Instant,
 }
@@ -38,12 +39,21 @@ impl Outage {
         self.is_told.load(Relaxed)
     }
 
+    /// What Postgres last failed with, while it fails.
+    pub(super) fn reason(&self) -> Option<String> {
+        if !self.is_told() {
+            return None;
+        }
+        self.spell.lock().as_ref().map(|spell| spell.why.clone())
+    }
+
     /// Says so, once.
     pub(super) fn failed(&self, fault: Fault, why: &str) {
         let now = Instant::now();
         let mut spell = self.spell.lock();
         if let Some(spell) = spell.as_mut().filter(|spell| spell.fault == fault) {
             spell.last = now;
+            why.clone_into(&mut spell.why);
             return;
         }
         match fault {
@@ -51,7 +61,7 @@ impl Outage {
             Fault::Refusing => tracing::warn!(%why, "Postgres refuses what this server asks"),
         }
         let began = spell.as_ref().map_or(now, |spell| spell.began);
-        *spell = Some(Spell { fault, began, last: now });
+        *spell = Some(Spell { fault, why: why.to_owned(), began, last: now });
         self.is_told.store(true, Relaxed);
     }
 

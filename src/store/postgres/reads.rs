@@ -107,7 +107,7 @@ impl PostgresStore {
         kind: Option<&str>,
         limit: u32,
     ) -> Result<Vec<PresenceEvent>, StoreError> {
-        let sql = "SELECT kind, reason, actor, at, session_id FROM presence_events \
+        let sql = "SELECT kind, reason, actor, greatest('1970-01-01 UTC', least(at, '9999-12-31 UTC')) AS at, session_id FROM presence_events \
                    WHERE mitra_id = $1 AND ($2 IS NULL OR kind = $2) ORDER BY id DESC LIMIT $3";
         let query = sqlx::query(sql).bind(id.0).bind(kind).bind(i64::from(limit));
         let rows = self.callers.ask(query).await?;

@@ -15,12 +15,15 @@ use crate::{
     store::{SessionChange, SessionCounts, StoreError, milliseconds},
 };
 
-/// The columns of a session that a function gives as `session_row`.
+/// The columns of a session that a function gives as `session_row`. The driver panics on times that it cannot hold
+/// (`infinity`, the year 290000), and a table of a backend may hold them: they are bounded here.
 macro_rules! session_columns {
     () => {
         "(f.session_row).id AS session_id, (f.session_row).customer_id AS session_customer, \
          (f.session_row).mitra_id AS session_mitra, (f.session_row).status AS session_status, \
-         (f.session_row).expires_at AS session_expires_at, (f.session_row).created_at AS session_created_at"
+         CASE WHEN (f.session_row).expires_at IS NOT NULL THEN \
+           greatest('1970-01-01 UTC', least((f.session_row).expires_at, '9999-12-31 UTC')) END AS session_expires_at, \
+         greatest('1970-01-01 UTC', least((f.session_row).created_at, '9999-12-31 UTC')) AS session_created_at"
     };
 }
 
@@ -169,7 +172,9 @@ impl PostgresStore {
     }
 
     pub(super) async fn read_next_expiry(&self) -> Result<Option<Duration>, StoreError> {
-        let sql = "SELECT (extract(epoch FROM expires_at - clock_timestamp()) * 1000)::bigint AS ms FROM chat_sessions \
+        // Bounded: the difference to `infinity` is no number.
+        let sql = "SELECT (extract(epoch FROM greatest('1970-01-01 UTC', least(expires_at, '9999-12-31 UTC')) \
+                   - clock_timestamp()) * 1000)::bigint AS ms FROM chat_sessions \
                    WHERE status IN ('searching', 'pending_payment', 'active') AND expires_at IS NOT NULL \
                    ORDER BY expires_at LIMIT 1";
         let row = self.callers.ask_one(sqlx::query(sql)).await?;

@@ -4,6 +4,7 @@
 //! Revisions, epochs and events come from the same triggers as plain SQL would fire. Only `app` constructs this.
 
 mod files;
+mod health;
 mod look;
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
@@ -15,8 +16,12 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use sqlx::{
-    Row, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
+    Connection, Row, Sqlite, SqlitePool,
+    error::DatabaseError,
+    query::Query,
+    sqlite::{
+        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    },
 };
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -24,6 +29,7 @@ use uuid::Uuid;
 pub use look::look;
 
 use files::Locks;
+use health::Health;
 
 use super::{
     AuthSession, Bell, MitraProfile, MitraQuery, SessionChange, SessionCounts, Store, StoreError, Transition,
@@ -34,6 +40,8 @@ use crate::domain::{
     SessionAction, SessionId, Source,
 };
 
+/// Part of the deadline for which SQLite waits for another process that writes.
+const BUSY_SHARE: f64 = 0.8;
 /// Connections that read beside the one that writes.
 const READERS: u32 = 4;
 
@@ -52,6 +60,8 @@ pub struct SqliteStore {
     settings: SqliteSettings,
     writer: SqlitePool,
     readers: SqlitePool,
+    writes: Health,
+    reads: Health,
     /// Held for as long as the store lives.
     _locks: Locks,
 }
@@ -69,7 +79,8 @@ impl SqliteStore {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(settings.query_timeout)
+            // Before our own deadline, so that the reason is said.
+            .busy_timeout(settings.query_timeout.mul_f64(BUSY_SHARE))
             .foreign_keys(true);
         let cannot_open = |error: sqlx::Error| {
             StoreError::Invalid(format!(
@@ -78,16 +89,50 @@ impl SqliteStore {
             ))
         };
         let pool = |size| SqlitePoolOptions::new().max_connections(size).acquire_timeout(settings.query_timeout);
-        let writer = pool(1).connect_with(options.clone()).await.map_err(cannot_open)?;
+        // Asked first: a rollback may be on its way. Where SQLite ended a transaction by itself (no space, an I/O error), the
+        // rollback fails and the driver counts a transaction too many. Such a connection refuses every later one: it is closed.
+        let writer = pool(1).after_release(|connection, _| {
+            Box::pin(async move { Ok(connection.ping().await.is_ok() && !connection.is_in_transaction()) })
+        });
+        let writer = writer.connect_with(options.clone()).await.map_err(cannot_open)?;
         sqlx::migrate!("migrations/sqlite")
             .run(&writer)
             .await
             .map_err(|error| StoreError::Invalid(format!("{} cannot be migrated: {error}", path.display())))?;
         let readers = pool(READERS).connect_with(options.read_only(true)).await.map_err(cannot_open)?;
-        Ok(Self { settings, writer, readers, _locks: locks })
+        Ok(Self { settings, writer, readers, writes: Health::of("writes"), reads: Health::of("reads"), _locks: locks })
     }
 
-    async fn within<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
+    /// A read, within the deadline.
+    async fn reading<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
+        let answer = self.in_time(work).await;
+        match &answer {
+            Err(StoreError::Unavailable(why)) => self.reads.failed(why),
+            Err(_) => {}
+            Ok(_) => self.reads.worked(),
+        }
+        answer
+    }
+
+    /// A write, within the deadline. That the file took it is said by who knows: [`Self::commit`] and [`Self::execute`].
+    async fn writing<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
+        let answer = self.in_time(work).await;
+        if let Err(StoreError::Unavailable(why)) = &answer {
+            self.writes.failed(why);
+        }
+        answer
+    }
+
+    /// One statement that writes, alone; how many rows it wrote.
+    async fn execute(&self, query: Query<'_, Sqlite, SqliteArguments>) -> Result<u64, StoreError> {
+        let written = self.writing(query.execute(&self.writer)).await?.rows_affected();
+        if written > 0 {
+            self.writes.worked();
+        }
+        Ok(written)
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
         match timeout(self.settings.query_timeout, work).await {
             Ok(answer) => answer.map_err(explain),
             Err(_) => Err(StoreError::Unavailable("the database file did not answer in time".to_owned())),
@@ -103,8 +148,16 @@ fn explain(error: sqlx::Error) -> StoreError {
                 None => StoreError::Invalid(refused.message().to_owned()),
             }
         }
+        // The primary code in the lower byte: busy, locked.
+        sqlx::Error::Database(refused) if matches!(primary_code(&**refused), Some(5 | 6)) => StoreError::Unavailable(
+            "another process holds the database file: end its transaction, and let only Hadir write".to_owned(),
+        ),
         _ => StoreError::Unavailable(error.to_string()),
     }
+}
+
+fn primary_code(error: &dyn DatabaseError) -> Option<u32> {
+    error.code()?.parse::<u32>().ok().map(|code| code & 0xff)
 }
 
 /// `SELECT … ` of the columns of a [`MitraRow`] with the given rest of the statement; `?1` is the default capacity. A macro,
@@ -159,7 +212,11 @@ impl Store for SqliteStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.within(sqlx::query("UPDATE hadir_meta SET id = id").execute(&self.writer)).await.map(|_| ())
+        self.execute(sqlx::query("UPDATE hadir_meta SET id = id")).await.map(|_| ())
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.writes.reason().or_else(|| self.reads.reason())
     }
 
     async fn mitra(&self, id: MitraId) -> Result<Option<MitraRow>, StoreError> {
@@ -229,7 +286,7 @@ impl Store for SqliteStore {
     }
 
     async fn last_given_revision(&self) -> Result<i64, StoreError> {
-        self.within(sqlx::query_scalar("SELECT revision FROM hadir_meta").fetch_one(&self.readers)).await
+        self.reading(sqlx::query_scalar("SELECT revision FROM hadir_meta").fetch_one(&self.readers)).await
     }
 
     async fn invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
@@ -273,20 +330,20 @@ impl Store for SqliteStore {
         // Milliseconds since 1970: greater than any generation an older copy can hold.
         let sql = "UPDATE hadir_meta SET generation = max(generation + 1, CAST(unixepoch('subsec') * 1000 AS INTEGER)) \
                    RETURNING generation";
-        self.within(sqlx::query_scalar(sql).fetch_one(&self.writer)).await
+        self.writing(sqlx::query_scalar(sql).fetch_one(&self.writer)).await
     }
 
     async fn pause_sweep(&self, sweep: &str, rest: Duration) -> Result<(), StoreError> {
         let sql = "INSERT INTO hadir_sweep_pauses (sweep, until) VALUES (?1, CAST(unixepoch('subsec') * 1000 AS INTEGER) + ?2) \
                    ON CONFLICT (sweep) DO UPDATE SET until = excluded.until";
         let query = sqlx::query(sql).bind(sweep).bind(milliseconds(rest));
-        self.within(query.execute(&self.writer)).await.map(|_| ())
+        self.execute(query).await.map(|_| ())
     }
 
     async fn paused_sweeps(&self) -> Result<Vec<(String, Duration)>, StoreError> {
         let sql = "SELECT sweep, until - CAST(unixepoch('subsec') * 1000 AS INTEGER) AS left_ms FROM hadir_sweep_pauses \
                    WHERE left_ms > 0";
-        let rows: Vec<(String, i64)> = self.within(sqlx::query_as(sql).fetch_all(&self.readers)).await?;
+        let rows: Vec<(String, i64)> = self.reading(sqlx::query_as(sql).fetch_all(&self.readers)).await?;
         Ok(rows.into_iter().map(|(sweep, left)| (sweep, Duration::from_millis(left.max(0) as u64))).collect())
     }
 

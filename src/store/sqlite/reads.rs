@@ -16,7 +16,7 @@ impl SqliteStore {
     pub(super) async fn read_profile(&self, id: MitraId) -> Result<Option<MitraProfile>, StoreError> {
         let sql = select_mitras!("WHERE m.id = ?2");
         let query = sqlx::query(sql).bind(self.settings.default_max_sessions).bind(id.to_string());
-        let row = self.within(query.fetch_optional(&self.readers)).await?;
+        let row = self.reading(query.fetch_optional(&self.readers)).await?;
         row.map(|row| Ok(MitraProfile { row: mitra_row(&row)?, display_name: row.try_get("display_name")? }))
             .transpose()
             .map_err(super::explain)
@@ -25,7 +25,7 @@ impl SqliteStore {
     pub(super) async fn read_rows(&self, ids: &[MitraId]) -> Result<Vec<MitraRow>, StoreError> {
         let sql = select_mitras!("WHERE m.id IN (SELECT value FROM json_each(?2)) ORDER BY m.id");
         let query = sqlx::query(sql).bind(self.settings.default_max_sessions).bind(json_ids(ids.iter().copied()));
-        let rows = self.within(query.fetch_all(&self.readers)).await?;
+        let rows = self.reading(query.fetch_all(&self.readers)).await?;
         rows.iter().map(mitra_row).collect::<Result<_, _>>().map_err(super::explain)
     }
 
@@ -33,7 +33,7 @@ impl SqliteStore {
         let sql = select_mitras!("WHERE m.id > ?2 ORDER BY m.id LIMIT ?3");
         let after = after.map(|id| id.to_string()).unwrap_or_default();
         let query = sqlx::query(sql).bind(self.settings.default_max_sessions).bind(after).bind(limit);
-        let rows = self.within(query.fetch_all(&self.readers)).await?;
+        let rows = self.reading(query.fetch_all(&self.readers)).await?;
         rows.iter().map(mitra_row).collect::<Result<_, _>>().map_err(super::explain)
     }
 
@@ -55,7 +55,7 @@ impl SqliteStore {
             .bind(query.search.clone().unwrap_or_default())
             .bind(query.limit)
             .bind(query.part_of_id());
-        let rows = self.within(prepared.fetch_all(&self.readers)).await?;
+        let rows = self.reading(prepared.fetch_all(&self.readers)).await?;
         rows.iter()
             .map(|row| Ok(MitraProfile { row: mitra_row(row)?, display_name: row.try_get("display_name")? }))
             .collect::<Result<_, _>>()
@@ -74,7 +74,7 @@ impl SqliteStore {
                FROM mitra_status s JOIN mitras m ON m.id = s.mitra_id JOIN mitra_heartbeats h ON h.mitra_id = s.mitra_id \
                WHERE s.is_online = 1)";
         let query = sqlx::query(sql).bind(self.settings.default_max_sessions).bind(milliseconds(fresh_within));
-        let row = self.within(query.fetch_one(&self.readers)).await?;
+        let row = self.reading(query.fetch_one(&self.readers)).await?;
         let number = |column| row.try_get::<i64, _>(column).map(|n| n as u64).map_err(super::explain);
         let (online, reachable, available) = (number("online")?, number("reachable")?, number("available")?);
         Ok(Counts {
@@ -101,7 +101,7 @@ impl SqliteStore {
             .bind(self.settings.default_max_sessions)
             .bind(milliseconds(fresh_within))
             .bind(limit.max(1));
-        let rows = self.within(query.fetch_all(&self.readers)).await?;
+        let rows = self.reading(query.fetch_all(&self.readers)).await?;
         let total = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>("total")).map_err(super::explain)?;
         let mitras = rows
             .iter()
@@ -131,7 +131,7 @@ impl SqliteStore {
         let sql = "SELECT kind, reason, actor, at, session_id FROM presence_events \
                    WHERE mitra_id = ?1 AND (?2 IS NULL OR kind = ?2) ORDER BY id DESC LIMIT ?3";
         let query = sqlx::query(sql).bind(id.to_string()).bind(kind).bind(limit);
-        let rows = self.within(query.fetch_all(&self.readers)).await?;
+        let rows = self.reading(query.fetch_all(&self.readers)).await?;
         rows.iter()
             .map(|row| {
                 let session: Option<&str> = row.try_get("session_id")?;
@@ -151,7 +151,7 @@ impl SqliteStore {
         let sql = "SELECT subject_id, role, \
              revoked_at IS NULL AND expires_at > CAST(unixepoch('subsec') * 1000 AS INTEGER) AS valid \
              FROM auth_sessions WHERE id = ?1";
-        let row = self.within(sqlx::query(sql).bind(id.to_string()).fetch_optional(&self.readers)).await?;
+        let row = self.reading(sqlx::query(sql).bind(id.to_string()).fetch_optional(&self.readers)).await?;
         row.map(|row| {
             Ok(AuthSession {
                 subject: SubjectId(id_column(&row, "subject_id")?.0),
@@ -166,13 +166,13 @@ impl SqliteStore {
     pub(super) async fn read_changed_since(&self, revision: i64, limit: u32) -> Result<Vec<MitraRow>, StoreError> {
         let sql = select_mitras!("WHERE s.revision > ?2 ORDER BY s.revision LIMIT ?3");
         let query = sqlx::query(sql).bind(self.settings.default_max_sessions).bind(revision).bind(limit);
-        let rows = self.within(query.fetch_all(&self.readers)).await?;
+        let rows = self.reading(query.fetch_all(&self.readers)).await?;
         rows.iter().map(mitra_row).collect::<Result<_, _>>().map_err(super::explain)
     }
 
     pub(super) async fn read_newest_revision(&self) -> Result<i64, StoreError> {
         let sql = "SELECT coalesce(max(revision), 0) FROM mitra_status";
-        self.within(sqlx::query_scalar(sql).fetch_one(&self.readers)).await
+        self.reading(sqlx::query_scalar(sql).fetch_one(&self.readers)).await
     }
 
     pub(super) async fn read_invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {

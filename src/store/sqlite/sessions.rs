@@ -72,7 +72,7 @@ impl SqliteStore {
         customer: CustomerId,
     ) -> Result<(ChatSession, bool), StoreError> {
         let id = id.unwrap_or_else(|| SessionId(Uuid::now_v7()));
-        self.within(async {
+        self.writing(async {
             let mut tx = self.begin(&Cause::new(Actor::Service, "")).await?;
             if let Some(session) = self.session_in(&mut tx, id).await? {
                 let is_same = session.customer_id == customer;
@@ -83,7 +83,7 @@ impl SqliteStore {
             let sql = "INSERT INTO chat_sessions (id, customer_id, status) VALUES (?1, ?2, 'searching')";
             sqlx::query(sql).bind(id.to_string()).bind(customer.to_string()).execute(&mut *tx).await?;
             let session = self.session_in(&mut tx, id).await?.ok_or(sqlx::Error::RowNotFound)?;
-            Self::commit(tx).await?;
+            self.commit(tx).await?;
             Ok(Ok((session, true)))
         })
         .await?
@@ -91,7 +91,7 @@ impl SqliteStore {
 
     pub(super) async fn read_session(&self, id: SessionId) -> Result<Option<ChatSession>, StoreError> {
         let query = sqlx::query(select_sessions!("WHERE id = ?1")).bind(id.to_string());
-        let row = self.within(query.fetch_optional(&self.readers)).await?;
+        let row = self.reading(query.fetch_optional(&self.readers)).await?;
         row.as_ref().map(session_row).transpose().map_err(super::explain)
     }
 
@@ -101,7 +101,7 @@ impl SqliteStore {
         action: &SessionAction,
         cause: &Cause,
     ) -> Result<SessionChange, StoreError> {
-        self.within(async {
+        self.writing(async {
             let mut tx = self.begin(cause).await?;
             let Some(before) = self.session_in(&mut tx, id).await? else {
                 return Ok(Err(StoreError::UnknownSession(id)));
@@ -127,14 +127,14 @@ impl SqliteStore {
             for mitra in concerned.into_iter().flatten() {
                 mitras.extend(self.row_in(&mut tx, mitra).await?);
             }
-            Self::commit(tx).await?;
+            self.commit(tx).await?;
             Ok(Ok(SessionChange { session, changed, mitras }))
         })
         .await?
     }
 
     pub(super) async fn write_expired_sessions(&self, limit: u32) -> Result<Vec<SessionChange>, StoreError> {
-        self.within(async {
+        self.writing(async {
             let mut tx = self.begin(&Cause::new(Actor::Sweep, "time ran out")).await?;
             let sql = select_sessions!(
                 "WHERE status IN ('searching', 'pending_payment', 'active') AND expires_at <= ?1 \
@@ -153,7 +153,7 @@ impl SqliteStore {
                     change.mitras.extend(self.row_in(&mut tx, mitra).await?);
                 }
             }
-            Self::commit(tx).await?;
+            self.commit(tx).await?;
             Ok(changes)
         })
         .await
@@ -163,14 +163,14 @@ impl SqliteStore {
         let sql = "SELECT expires_at - CAST(unixepoch('subsec') * 1000 AS INTEGER) FROM chat_sessions \
                    WHERE status IN ('searching', 'pending_payment', 'active') AND expires_at IS NOT NULL \
                    ORDER BY expires_at LIMIT 1";
-        let ms: Option<i64> = self.within(sqlx::query_scalar(sql).fetch_optional(&self.readers)).await?;
+        let ms: Option<i64> = self.reading(sqlx::query_scalar(sql).fetch_optional(&self.readers)).await?;
         Ok(ms.map(|ms| Duration::from_millis(ms.max(0) as u64)))
     }
 
     pub(super) async fn read_load(&self, mitra: MitraId, limit: u32) -> Result<Vec<SessionId>, StoreError> {
         let sql = "SELECT id FROM chat_sessions WHERE mitra_id = ?1 AND status IN ('active', 'pending_payment') \
                    ORDER BY created_at, id LIMIT ?2";
-        let rows = self.within(sqlx::query(sql).bind(mitra.to_string()).bind(limit).fetch_all(&self.readers)).await?;
+        let rows = self.reading(sqlx::query(sql).bind(mitra.to_string()).bind(limit).fetch_all(&self.readers)).await?;
         rows.iter().map(|row| Ok(SessionId(id_column(row, "id")?.0))).collect::<Result<_, _>>().map_err(super::explain)
     }
 
@@ -179,7 +179,7 @@ impl SqliteStore {
                    count(*) FILTER (WHERE status = 'pending_payment') AS pending_payment, \
                    count(*) FILTER (WHERE status = 'active') AS active \
                    FROM chat_sessions WHERE status IN ('searching', 'pending_payment', 'active')";
-        let row = self.within(sqlx::query(sql).fetch_one(&self.readers)).await?;
+        let row = self.reading(sqlx::query(sql).fetch_one(&self.readers)).await?;
         let number = |column| row.try_get::<i64, _>(column).map(|n| n.max(0) as u64).map_err(super::explain);
         Ok(SessionCounts {
             searching: number("searching")?,

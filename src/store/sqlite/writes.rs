@@ -21,9 +21,11 @@ impl SqliteStore {
     }
 
     /// Plain SQL by a person at the file is recorded as such.
-    pub(super) async fn commit(mut tx: Tx) -> Result<(), sqlx::Error> {
+    pub(super) async fn commit(&self, mut tx: Tx) -> Result<(), sqlx::Error> {
         sqlx::query("UPDATE hadir_meta SET actor = 'sql', reason = NULL").execute(&mut *tx).await?;
-        tx.commit().await
+        tx.commit().await?;
+        self.writes.worked();
+        Ok(())
     }
 
     pub(super) async fn row_in(&self, tx: &mut Tx, id: MitraId) -> Result<Option<MitraRow>, sqlx::Error> {
@@ -41,7 +43,7 @@ impl SqliteStore {
         statements: &[&'static str],
         value: bool,
     ) -> Result<Transition, StoreError> {
-        self.within(async {
+        self.writing(async {
             let mut tx = self.begin(cause).await?;
             let Some(before) = self.row_in(&mut tx, id).await? else {
                 return Ok(Err(StoreError::UnknownMitra(id)));
@@ -53,7 +55,7 @@ impl SqliteStore {
                 sqlx::query(*sql).bind(id.to_string()).bind(value).execute(&mut *tx).await?;
             }
             let row = self.row_in(&mut tx, id).await?.ok_or(sqlx::Error::RowNotFound)?;
-            Self::commit(tx).await?;
+            self.commit(tx).await?;
             Ok(Ok(Transition { changed: row.fence != before.fence, row }))
         })
         .await?
@@ -92,7 +94,7 @@ impl SqliteStore {
         max_sessions: Option<u32>,
         cause: &Cause,
     ) -> Result<Transition, StoreError> {
-        self.within(async {
+        self.writing(async {
             let mut tx = self.begin(cause).await?;
             let before = self.row_in(&mut tx, id).await?;
             let sql = "INSERT INTO mitras (id, display_name, max_sessions) VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE \
@@ -100,7 +102,7 @@ impl SqliteStore {
             let query = sqlx::query(sql).bind(id.to_string()).bind(display_name).bind(max_sessions);
             query.execute(&mut *tx).await?;
             let row = self.row_in(&mut tx, id).await?.ok_or(sqlx::Error::RowNotFound)?;
-            Self::commit(tx).await?;
+            self.commit(tx).await?;
             Ok(Transition { changed: before.is_none_or(|before| before.fence != row.fence), row })
         })
         .await
@@ -115,7 +117,7 @@ impl SqliteStore {
         let pairs: Vec<_> = candidates.iter().map(|(id, epoch)| (id.to_string(), epoch)).collect();
         let pairs = serde_json::json!(pairs).to_string();
         let changed = self
-            .within(async {
+            .writing(async {
                 let mut tx = self.begin(&cause).await?;
                 let sql = "UPDATE mitra_status SET is_online = 0 WHERE is_online = 1 AND mitra_id IN ( \
                            SELECT s.mitra_id FROM json_each(?1) c \
@@ -125,7 +127,7 @@ impl SqliteStore {
                            RETURNING mitra_id";
                 let query = sqlx::query(sql).bind(&pairs).bind(milliseconds(silent_for));
                 let rows = query.fetch_all(&mut *tx).await?;
-                Self::commit(tx).await?;
+                self.commit(tx).await?;
                 rows.iter().map(|row| super::id_column(row, "mitra_id")).collect::<Result<Vec<_>, _>>()
             })
             .await?;
@@ -139,13 +141,13 @@ impl SqliteStore {
                      FROM json_each(?1) GROUP BY 1) AS beat \
                    WHERE mitra_id = beat.id AND beat.at > coalesce(last_heartbeat_at, 0)";
         let query = sqlx::query(sql).bind(serde_json::json!(pairs).to_string());
-        Ok(self.within(query.execute(&self.writer)).await?.rows_affected())
+        self.execute(query).await
     }
 
     pub(super) async fn write_pruned(&self, keep: Duration, limit: u32) -> Result<u64, StoreError> {
         let sql = "DELETE FROM presence_events WHERE id IN (SELECT id FROM presence_events \
                    WHERE at < CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?1 ORDER BY at LIMIT ?2)";
         let query = sqlx::query(sql).bind(milliseconds(keep)).bind(limit);
-        Ok(self.within(query.execute(&self.writer)).await?.rows_affected())
+        self.execute(query).await
     }
 }

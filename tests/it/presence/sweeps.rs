@@ -29,7 +29,7 @@ on_both!(
     sweeps_report_their_last_run_and_can_be_paused,
     the_first_run_of_a_sweep_need_not_wait_for_an_interval,
     everything_that_runs_by_itself_is_in_one_table,
-    a_task_that_ends_before_the_stop_is_shown_as_failed,
+    a_task_that_ends_before_the_stop_is_shown_as_failed_and_starts_again,
     sweeps_run_at_their_own_pace,
 );
 
@@ -308,22 +308,27 @@ async fn everything_that_runs_by_itself_is_in_one_table(world: World) {
     .await;
 }
 
-async fn a_task_that_ends_before_the_stop_is_shown_as_failed(world: World) {
+async fn a_task_that_ends_before_the_stop_is_shown_as_failed_and_starts_again(world: World) {
     let node = world.node().await;
     let lifecycle = Lifecycle::default();
     let tasks = Tasks::new(Arc::clone(node.presence()), Metrics::new(), lifecycle.clone());
-    tasks.keep("short", "Ends at once.", async {});
-    tasks.keep("long", "Runs until the stop.", std::future::pending());
+    tasks.keep("short", "Ends at once.", || async {});
+    tasks.keep("bad", "Panics.", || async { panic!("a bad value") });
+    tasks.keep("long", "Runs until the stop.", std::future::pending);
+    tasks.repeat("worse", "Panics at each run.", Duration::from_millis(10), || panic!("a bad value"));
     tasks.repeat("failing", "Fails.", Duration::from_millis(10), || {
         Box::pin(async { Run::Failed("no reason".to_owned()) })
     });
     eventually("seen", async || {
         let all = tasks.all();
         let task = |name| all.iter().find(|task| task.name == name).unwrap();
-        let (short, long, failing) = (task("short"), task("long"), task("failing"));
+        let (short, bad, long) = (task("short"), task("bad"), task("long"));
         assert!(!long.ended_early && long.errors == 0);
-        (short.ended_early
+        let (failing, worse) = (task("failing"), task("worse"));
+        let are_started_again = [short, bad].iter().all(|task| task.ended_early && task.errors > 1);
+        (are_started_again
             && failing.errors > 1
+            && worse.errors > 1
             && failing.last.as_ref().is_some_and(|last| last.detail == "no reason"))
         .then_some(())
     })

@@ -28,6 +28,30 @@ async fn run(world: &World, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(world.sql()).await.expect(sql);
 }
 
+<<<<<<< HEAD
+=======
+async fn a_time_that_no_clock_can_show_stops_no_routine_and_no_call(world: World) {
+    let node = world.node().await;
+    let desk = Desk::at(&node);
+    for time in ["infinity", "-infinity", "290000-01-01"] {
+        let [odd, plain] = [Uuid::now_v7(), Uuid::now_v7()];
+        run(&world, &format!("INSERT INTO customers (id) VALUES ('{odd}')")).await;
+        for (id, created) in [(odd, time), (plain, "now")] {
+            let values = format!("'{id}', '{odd}', 'searching', '{created}', clock_timestamp() - interval '1 second'");
+            let into = "INSERT INTO chat_sessions (id, customer_id, status, created_at, expires_at)";
+            run(&world, &format!("{into} VALUES ({values})")).await;
+        }
+        for id in [odd, plain] {
+            eventually(&format!("{id} of {time} expired"), async || {
+                let session = desk.session(id).await;
+                (session["status"] == json!(SessionStatus::Expired)).then_some(())
+            })
+            .await;
+        }
+    }
+}
+
+>>>>>>> The test takes its world
 struct Fleet {
     nodes: [Node; 2],
     mitras: Vec<Mitra>,

@@ -54,8 +54,12 @@ impl Running {
         tokio::time::timeout(PATIENCE, ended).await.expect("ended in time").expect("waited")
     }
 
+    pub fn id(&self) -> Pid {
+        Pid::from_child(&self.0)
+    }
+
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).expect("signalled");
+        kill_process(self.id(), signal).expect("signalled");
     }
 }
 
