@@ -12,6 +12,7 @@ use crate::{
 };
 
 on_cluster!(
+    a_time_that_no_clock_can_show_stops_no_routine_and_no_call,
     many_sessions_written_at_once_have_every_effect,
     one_transaction_of_many_kinds_has_every_effect,
     a_writer_may_name_itself,
@@ -28,8 +29,6 @@ async fn run(world: &World, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(world.sql()).await.expect(sql);
 }
 
-<<<<<<< HEAD
-=======
 async fn a_time_that_no_clock_can_show_stops_no_routine_and_no_call(world: World) {
     let node = world.node().await;
     let desk = Desk::at(&node);
@@ -51,7 +50,6 @@ async fn a_time_that_no_clock_can_show_stops_no_routine_and_no_call(world: World
     }
 }
 
->>>>>>> The test takes its world
 struct Fleet {
     nodes: [Node; 2],
     mitras: Vec<Mitra>,
