@@ -118,7 +118,11 @@ fn watch_store(tasks: &Tasks, replication: &Replication) {
                 return Run::Done("the store is well".to_owned());
             }
             let works = store.answers().await;
-            if works { Run::Done("the store works again".to_owned()) } else { Run::Failed("the store still fails".to_owned()) }
+            if works {
+                Run::Done("the store works again".to_owned())
+            } else {
+                Run::Failed("the store still fails".to_owned())
+            }
         })
     });
 }

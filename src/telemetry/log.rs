@@ -77,9 +77,7 @@ mod tests {
         let subscriber = fmt().json().flatten_event(true).with_writer(move || writer.clone()).finish();
         let former = panic::take_hook();
         log_panics();
-        let panicked = tracing::subscriber::with_default(subscriber, || {
-            panic::catch_unwind(|| panic!("a bad value"))
-        });
+        let panicked = tracing::subscriber::with_default(subscriber, || panic::catch_unwind(|| panic!("a bad value")));
         panic::set_hook(former);
         assert!(panicked.is_err());
         let text = String::from_utf8(lines.0.lock().clone()).expect("text");

@@ -38,10 +38,10 @@ pub use check::{Finding, LOWEST_VERSION, check};
 pub use connect::PostgresSettings;
 pub use migrate::migrate;
 pub use node_lock::NodeLock;
+use outage::Outage;
 pub use pooler::refuse_transaction_pooler;
 pub use rights::refuse_missing_rights;
 pub use schema::awaits_migration;
-use outage::Outage;
 use servers::Servers;
 use session::{Pool, Query, explain};
 
