@@ -12,6 +12,7 @@ mod gateway;
 mod memory_model;
 mod presence;
 mod process;
+mod proxies;
 mod sessions;
 mod start;
 mod support;

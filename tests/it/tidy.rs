@@ -193,6 +193,7 @@ fn files_are_short_and_say_what_they_are() {
         .chain(files("tests", "rs"))
         .chain(files("loadtest", "rs"))
         .chain(files("prove", "rs"))
+        .chain(files("abuse", "rs"))
         .chain(files("kit", "rs"))
         .chain(files("src", "lua"))
     {
@@ -213,7 +214,7 @@ fn files_are_short_and_say_what_they_are() {
 fn nothing_is_left_to_be_done_in_a_comment() {
     let markers = ["TO".to_owned() + "DO", "FIX".to_owned() + "ME", "XX".to_owned() + "X"];
     let mut wrong = Vec::new();
-    for (name, text) in ["src", "tests", "loadtest", "prove", "kit", "migrations", "web"].iter().flat_map(|folder| {
+    for (name, text) in ["src", "tests", "loadtest", "prove", "abuse", "kit", "migrations", "web"].iter().flat_map(|folder| {
         ["rs", "lua", "sql", "js"].iter().flat_map(|ending| files(folder, ending)).collect::<Vec<_>>()
     }) {
         if name.contains("/vendor/") || name.contains("node_modules") {
@@ -222,6 +223,21 @@ fn nothing_is_left_to_be_done_in_a_comment() {
         wrong.extend(markers.iter().filter(|marker| text.contains(*marker)).map(|marker| format!("{name}: {marker}")));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A page that promises something names the test that shows it.
+#[test]
+fn tests_that_the_security_page_names_exist() {
+    let page = fs::read_to_string(root().join("docs/security.md")).expect("the page");
+    let named: Vec<&str> = page.split('`').filter(|word| word.contains("::") && !word.contains(' ')).collect();
+    assert!(named.len() > 10, "{named:?}");
+    for name in named {
+        let parts: Vec<&str> = name.split("::").collect();
+        let file = format!("tests/it/{}/{}.rs", parts[0], parts[1]);
+        let text = fs::read_to_string(root().join(&file)).unwrap_or_else(|_| panic!("{name}: there is no {file}"));
+        let is_there = parts.get(2).is_none_or(|test| text.contains(&format!("async fn {test}(")));
+        assert!(is_there, "{file} has no test {name}");
+    }
 }
 
 #[test]
