@@ -49,8 +49,11 @@ impl Target {
     }
 
     /// Runs so many of `one` at once, each again and again until the time is over.
-    pub async fn swarm<Doing>(self: &Arc<Self>, size: usize, one: impl Fn(Arc<Self>, u64) -> Doing + Copy + Send + 'static)
-    where
+    pub async fn swarm<Doing>(
+        self: &Arc<Self>,
+        size: usize,
+        one: impl Fn(Arc<Self>, u64) -> Doing + Copy + Send + 'static,
+    ) where
         Doing: Future<Output = Result<()>> + Send,
     {
         let mut tasks = JoinSet::new();

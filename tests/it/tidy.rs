@@ -214,9 +214,11 @@ fn files_are_short_and_say_what_they_are() {
 fn nothing_is_left_to_be_done_in_a_comment() {
     let markers = ["TO".to_owned() + "DO", "FIX".to_owned() + "ME", "XX".to_owned() + "X"];
     let mut wrong = Vec::new();
-    for (name, text) in ["src", "tests", "loadtest", "prove", "abuse", "kit", "migrations", "web"].iter().flat_map(|folder| {
-        ["rs", "lua", "sql", "js"].iter().flat_map(|ending| files(folder, ending)).collect::<Vec<_>>()
-    }) {
+    for (name, text) in
+        ["src", "tests", "loadtest", "prove", "abuse", "kit", "migrations", "web"].iter().flat_map(|folder| {
+            ["rs", "lua", "sql", "js"].iter().flat_map(|ending| files(folder, ending)).collect::<Vec<_>>()
+        })
+    {
         if name.contains("/vendor/") || name.contains("node_modules") {
             continue;
         }

@@ -57,9 +57,8 @@ async fn text(socket: &mut Socket, wanted: &str) -> String {
 /// A GET through the proxy on a connection of its own; the head and the first bytes of the body.
 async fn get(proxy: &Proxy, path: &str, token: &str) -> String {
     let mut stream = proxy.connect(HOME).await;
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
-    );
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = Vec::new();
     let reading = async {
