@@ -5,6 +5,8 @@
 //! `attacker` and `keeper`, so that both end with it however it ends. It talks to loopback only, and every attack is bounded
 //! in connections and time.
 
+#![allow(clippy::disallowed_methods, reason = "house rules of the server; this program lives for one run")]
+
 mod arguments;
 mod attacks;
 #[path = "../kit/mod.rs"]
