@@ -191,6 +191,18 @@ impl MirrorClient {
         }
     }
 
+    /// A frame was published. Any program can publish one, so it only says that a poll is due: what the
+    /// poll reads is shown.
+    pub(super) fn hint(&self, published: &Snapshot) {
+        let is_shown = self.hub.availability().is_some_and(|shown| {
+            let shown = shown.snapshot();
+            shown.epoch == published.epoch && shown.version >= published.version
+        });
+        if !is_shown {
+            self.signals.poll_within(Duration::ZERO);
+        }
+    }
+
     /// Takes in what every script call tells on the side: the clock, the epoch, the newest snapshot, a count that waits.
     fn apply_pulse(&self, pulse: Pulse) {
         self.ahead_ms.store(pulse.now_ms as i64 - self.hub.now_ms() as i64, Relaxed);

@@ -32,11 +32,16 @@ impl RecentRevisions {
     const MOST: usize = 50_000;
 
     pub(super) fn remember(&self, id: MitraId, fence: Fence) {
-        // Revisions begin anew with a generation, and bells name revisions only.
-        if self.generation.fetch_max(fence.generation, Relaxed) < fence.generation {
-            *self.halves.lock() = Default::default();
-        }
         let mut halves = self.halves.lock();
+        // Revisions begin anew with a generation, and notifications name revisions only: fences of one
+        // generation are held, the newest that was met.
+        let newest_generation = self.generation.fetch_max(fence.generation, Relaxed);
+        if newest_generation > fence.generation {
+            return;
+        }
+        if newest_generation < fence.generation {
+            *halves = Default::default();
+        }
         let newest = halves[0].entry(id).or_default();
         *newest = fence.max(*newest);
         if halves[0].len() > Self::MOST {
@@ -107,6 +112,16 @@ mod tests {
         known.remember(other, Fence { generation: 2, revision: 3 });
         assert!(!known.covers(id, 4), "a bell of the new generation");
         assert!(known.covers(other, 3));
+    }
+
+    #[test]
+    fn a_late_fence_of_an_older_generation_is_not_remembered() {
+        let known = RecentRevisions::default();
+        let id = MitraId(Uuid::from_u128(1));
+        known.remember(id, Fence { generation: 2, revision: 3 });
+        known.remember(id, Fence { generation: 1, revision: 900 });
+        assert!(known.covers(id, 3));
+        assert!(!known.covers(id, 4), "a notification of the newer generation");
     }
 
     #[test]

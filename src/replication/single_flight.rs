@@ -73,6 +73,15 @@ struct Wanted {
     ids: HashMap<MitraId, u64>,
 }
 
+impl Wanted {
+    /// A request that is given up. A newer one for the same mitra stays.
+    fn withdraw(&mut self, id: MitraId, request: u64) {
+        if self.ids.get(&id) == Some(&request) {
+            self.ids.remove(&id);
+        }
+    }
+}
+
 #[derive(Default)]
 struct LastQuestion {
     at_ms: u64,
@@ -123,6 +132,10 @@ impl StoreReads {
 
     /// One mitra's row, asked for together with others'.
     pub(crate) async fn row(&self, id: MitraId) -> Answer<Option<MitraRow>> {
+        // Asked first: whoever is refused here leaves nothing in the list.
+        if self.mode.mode() == Mode::Stale {
+            return Err(PresenceError::Unavailable("neither store can be asked; try again shortly".to_owned()));
+        }
         let request = {
             let mut wanted = self.rows.wanted.lock();
             wanted.requests += 1;
@@ -130,11 +143,8 @@ impl StoreReads {
             wanted.ids.insert(id, request);
             request
         };
-        // Both away: whoever waited would only wait for the next deadline.
-        if self.mode.mode() == Mode::Stale {
-            return Err(PresenceError::Unavailable("neither store can be asked; try again shortly".to_owned()));
-        }
         let Ok(mut last) = timeout(PATIENCE, self.rows.turn.lock()).await else {
+            self.rows.wanted.lock().withdraw(id, request);
             return Err(PresenceError::Unavailable("too many wait for the store; try again shortly".to_owned()));
         };
         // An answer that was asked for before the request came is none.
@@ -163,5 +173,20 @@ impl StoreReads {
             Some(Err(error)) => Err(error.clone()),
             None => Err(PresenceError::Unavailable("nobody was asked; try again shortly".to_owned())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_is_given_up_leaves_nothing_behind() {
+        let id = MitraId(uuid::Uuid::from_u128(1));
+        let mut wanted = Wanted { requests: 2, ids: HashMap::from([(id, 2)]) };
+        wanted.withdraw(id, 1);
+        assert_eq!(wanted.ids.get(&id), Some(&2), "a newer request waits still");
+        wanted.withdraw(id, 2);
+        assert!(wanted.ids.is_empty());
     }
 }

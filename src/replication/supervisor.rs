@@ -136,7 +136,7 @@ impl Supervisor {
     async fn hear(&self, mut events: Receiver<MirrorEvent>) {
         loop {
             match events.recv().await {
-                Ok(MirrorEvent::Snapshot(snapshot)) => self.mirror.offer(snapshot),
+                Ok(MirrorEvent::Snapshot(snapshot)) => self.mirror.hint(&snapshot),
                 Ok(MirrorEvent::Control(ControlMessage::Status(change))) => self.propagator.told(&change),
                 // Waits while the queue is full. It fails only when nothing answers any more, at the stop.
                 Ok(MirrorEvent::Control(message)) => drop(self.control.send(message).await),

@@ -190,6 +190,7 @@ impl Roll {
     /// Compares by fence and applies; see [`crate::mirror::Mirror::apply`].
     pub fn apply(&mut self, row: &MitraRow, heartbeat_age: Option<Duration>, now_ms: u64) -> Applied {
         let before = self.known.get(&row.id).copied();
+        let before = before.filter(|known| !is_absurd(known.fence, row.fence, now_ms));
         if let Some(newer) = before.map(|known| known.fence).filter(|known| *known > row.fence) {
             return Applied::Older { newer };
         }
@@ -314,6 +315,16 @@ impl Roll {
         }
         found
     }
+}
+
+/// Generations are small, or milliseconds since 1970 at the store. Clocks may differ by this much.
+const GENERATION_AHEAD_MS: u64 = 600_000;
+
+/// Whether the generation of `known` can be no store's: newer than the store's own, and than any that
+/// could be given now.
+fn is_absurd(known: Fence, own: Fence, now_ms: u64) -> bool {
+    let latest = i64::try_from(now_ms + GENERATION_AHEAD_MS).unwrap_or(i64::MAX);
+    known.generation > own.generation.max(latest)
 }
 
 impl Known {

@@ -247,7 +247,11 @@ impl Mirror for ValkeyMirror {
     }
 
     async fn tick(&self) -> Result<Pulse, MirrorError> {
-        let pulse = self.run(&catalog::TICK, self.keys.fixed(0), self.arguments(0)).await?.into_pulse()?;
+        let pulse = {
+            let mut keys = self.keys.fixed(2);
+            keys.extend([self.keys.caution.clone(), self.keys.nodes.clone()]);
+            self.run(&catalog::TICK, keys, self.arguments(0)).await?.into_pulse()?
+        };
         self.learn_clock(&pulse);
         Ok(pulse)
     }

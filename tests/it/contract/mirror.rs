@@ -6,6 +6,7 @@ mod applying;
 mod beating;
 mod caution;
 mod claiming;
+mod poisoned;
 mod publishing;
 mod reading;
 mod valkey;

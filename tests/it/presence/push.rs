@@ -15,7 +15,7 @@ on_both!(
 on_cluster!(
     the_snapshot_is_a_key_with_a_life_that_is_renewed_while_a_node_lives,
     what_is_published_is_what_the_key_holds_and_what_watchers_see,
-    an_older_or_foreign_frame_is_not_passed_on,
+    an_older_foreign_or_forged_frame_is_not_passed_on,
 );
 
 async fn counts_are_pushed_at_most_once_per_window_and_the_last_one_is_right(world: World) {
@@ -100,7 +100,7 @@ async fn what_is_published_is_what_the_key_holds_and_what_watchers_see(world: Wo
     assert_eq!(cached["version"], published["version"]);
 }
 
-async fn an_older_or_foreign_frame_is_not_passed_on(world: World) {
+async fn an_older_foreign_or_forged_frame_is_not_passed_on(world: World) {
     let node = world.node().await;
     let mut watcher = node.dial_customer().await;
     node.online_mitra().await;
@@ -119,6 +119,10 @@ async fn an_older_or_foreign_frame_is_not_passed_on(world: World) {
         frame["epoch"] = "somewhere else".into();
         frame["version"] = 1_000.into();
         frame["available"] = 78.into();
+    });
+    publish(&|frame| {
+        frame["version"] = 1_000_000.into();
+        frame["available"] = 79.into();
     });
     node.online_mitra().await;
     let next = watcher.frame("availability").await;

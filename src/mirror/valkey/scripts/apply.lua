@@ -51,7 +51,10 @@ for row = 1, rows do
     known_state, known_epoch, known_generation, known_revision = state, online_epoch, generation, revision
   elseif record then
     local _
-    known_state, known_epoch, known_generation, known_revision, _, _, last_ms = record:match(RECORD)
+    known_state, known_epoch, known_generation, known_revision, _, _, last_ms = parse(record)
+    if known_state and is_absurd(known_generation, generation) then
+      known_state, known_epoch, last_ms = nil, nil, nil
+    end
   end
 
   if known_state and older(generation, revision, known_generation, known_revision) then

@@ -9,7 +9,7 @@ for position = 1, (#ARGV - FIXED_ARGS) / 3 do
   local known_generation, known_revision
   if record then
     local _
-    _, _, known_generation, known_revision = record:match(RECORD)
+    _, _, known_generation, known_revision = parse(record)
   end
   if not known_generation or not older(generation, revision, known_generation, known_revision) then
     local traces = call('HDEL', K_MITRAS, id) + call('SREM', K_ONLINE, id) + call('SREM', K_DEACTIVATED, id)

@@ -15,8 +15,20 @@ else
   command, key, step = 'ZSCAN', K_AVAILABLE, 2
 end
 local page = call(command, key, cursor, 'COUNT', 500)
-local ids = {}
+local X4 = '[0-9a-f][0-9a-f][0-9a-f][0-9a-f]'
+local ID = '^' .. X4 .. X4 .. '%-' .. X4 .. '%-' .. X4 .. '%-' .. X4 .. '%-' .. X4 .. X4 .. X4 .. '$'
+local removal = { HSCAN = 'HDEL', SSCAN = 'SREM', ZSCAN = 'ZREM' }
+local ids, removed = {}, 0
 for position = 1, #page[2], step do
-  ids[#ids + 1] = page[2][position]
+  local id = page[2][position]
+  if find(id, ID) then
+    ids[#ids + 1] = id
+  else
+    -- No mitra is called so, and by this spelling nobody would ever ask for it again.
+    removed = removed + call(removal[command], key, id)
+  end
+end
+if removed > 0 and epoch then
+  call('HSET', K_PUBLISHED, 'sizes', sizes())
 end
 return { page[1], ids }

@@ -82,6 +82,48 @@ local function older(generation_a, revision_a, generation_b, revision_b)
   return digits_less(revision_a, revision_b)
 end
 
+-- Whether a text is a whole number that fits what reads it: an i64, or `digits` digits.
+local function fits(text, digits)
+  if digits then
+    return #text <= digits
+  end
+  return #text < 19 or (#text == 19 and not digits_less('9223372036854775807', text))
+end
+
+-- Generations are small, or milliseconds since 1970 at the store. Clocks may differ by this much.
+local GENERATION_AHEAD_MS = 600000
+
+-- The parts of a record, or nothing when no node can have written it: other programs write what they like.
+local function parse(record)
+  local state, online_epoch, generation, revision, sessions, max_sessions, last_ms = record:match(RECORD)
+  if state and find('ofdxc', state, 1, true) and fits(online_epoch) and fits(generation) and fits(revision)
+    and fits(sessions, 9) and fits(max_sessions, 9) and fits(last_ms, 15) then
+    return state, online_epoch, generation, revision, sessions, max_sessions, last_ms
+  end
+end
+
+-- Whether a known generation can be no store's: newer than the store's own, and than any that could be given now.
+local function is_absurd(known_generation, own_generation)
+  return digits_less(own_generation, known_generation)
+    and digits_less(format('%.0f', now + GENERATION_AHEAD_MS), known_generation)
+end
+
+local TYPES = { 'string', 'hash', 'string', 'list', 'hash', 'zset', 'set', 'set', 'zset', 'zset' }
+
+-- Deletes the fixed keys that are of another type than theirs. Answers whether the mirror has to be rebuilt for it.
+local function delete_wrong_types()
+  local rebuild = false
+  for position, wanted in ipairs(TYPES) do
+    local found = call('TYPE', KEYS[position]).ok
+    if found ~= wanted and found ~= 'none' then
+      call('DEL', KEYS[position])
+      -- Frame and history are written anew as they are.
+      rebuild = rebuild or (position ~= 3 and position ~= 4)
+    end
+  end
+  return rebuild
+end
+
 -- Members of the structures; they change only in these scripts, so another number than the last one written down
 -- means that the server evicted a key or that somebody else wrote to it.
 local function sizes()
@@ -89,9 +131,19 @@ local function sizes()
     .. call('ZCARD', K_LIVENESS) .. '/' .. call('ZCARD', K_AVAILABLE)
 end
 
-local epoch = call('GET', K_EPOCH)
-local published = call('HMGET', K_PUBLISHED, 'version', 'available', 'published_ms', 'written_ms', 'history_ms', 'sizes')
-if epoch and published[6] ~= sizes() then
+local function read_state()
+  return call('GET', K_EPOCH),
+    call('HMGET', K_PUBLISHED, 'version', 'available', 'published_ms', 'written_ms', 'history_ms', 'sizes'), sizes()
+end
+
+local readable, epoch, published, members = pcall(read_state)
+if not readable then
+  if delete_wrong_types() then
+    call('DEL', K_EPOCH, K_PUBLISHED)
+  end
+  epoch, published, members = read_state()
+end
+if epoch and published[6] ~= members then
   -- No longer what was seeded: say so, in the way an emptied mirror does.
   call('DEL', K_EPOCH, K_PUBLISHED)
   epoch = false

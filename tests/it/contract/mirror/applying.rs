@@ -25,6 +25,7 @@ on_both! {
     two_writes_of_one_mitra_are_applied_in_order,
     a_thousand_rows_go_in_one_call,
     numbers_beyond_a_double_are_compared_exactly,
+    a_generation_that_no_store_can_have_is_not_believed,
 }
 
 async fn a_row_changes_the_mirror_once(kind: Kind) {
@@ -242,4 +243,15 @@ async fn numbers_beyond_a_double_are_compared_exactly(kind: Kind) {
     let short = with(row(1, 0), |facts| facts.fence = fence(9));
     assert_eq!(bench.applied(short).await, Applied::Older { newer: fence(i64::MAX) }, "9 is not more than 92…");
     assert_eq!(bench.beat(&[beat(1)]).await.unwrap().refused[0].online_epoch, i64::MAX);
+}
+
+async fn a_generation_that_no_store_can_have_is_not_believed(kind: Kind) {
+    let bench = kind.open(calm()).await;
+    let absurd = Fence { generation: i64::MAX - 1, revision: 1 };
+    bench.applied(with(row(1, 0), |facts| facts.fence = absurd)).await;
+    assert_eq!(bench.counted().await.available, 1);
+    let offline = with(row(1, 5), |facts| facts.online = false);
+    assert_eq!(bench.applied(offline.clone()).await, Applied::Changed);
+    assert_eq!((bench.counted().await.online, bench.counted().await.available), (0, 0));
+    assert_eq!(bench.applied(offline).await, Applied::Same);
 }
