@@ -8,7 +8,7 @@ use hadir::{
     domain::{Fence, MitraFacts, MitraId, MitraRow, NodeId},
     mirror::{
         BATCH, Beat, Mirror, MirrorSettings, Write,
-        valkey::{ValkeyMirror, ValkeySettings},
+        valkey::{ValkeyMirror, ValkeySettings, ValkeyTls},
     },
 };
 use tokio::{
@@ -88,6 +88,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Line>> {
 fn settings(url: &str, node: usize) -> ValkeySettings {
     ValkeySettings {
         url: url.to_owned(),
+        tls: ValkeyTls::default(),
         key_prefix: None,
         command_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(5),

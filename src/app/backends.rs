@@ -13,7 +13,7 @@ use crate::{
     mirror::{
         Mirror, MirrorSettings,
         memory::MemoryMirror,
-        valkey::{ValkeyMirror, ValkeySettings},
+        valkey::{ValkeyMirror, ValkeySettings, ValkeyTls},
     },
     store::{
         Store, StoreError,
@@ -152,6 +152,11 @@ pub(super) async fn mirror(config: &Config, lifecycle: &Lifecycle) -> Result<Arc
     let Some(valkey) = &config.mirror.valkey else { return Ok(Arc::new(MemoryMirror::new(settings))) };
     let settings = ValkeySettings {
         url: valkey.url.expose().to_owned(),
+        tls: ValkeyTls {
+            ca_file: config.mirror.tls_ca_file.clone(),
+            cert_file: config.mirror.tls_cert_file.clone(),
+            key_file: config.mirror.tls_key_file.clone(),
+        },
         key_prefix: Some(config.mirror.key_prefix.clone()),
         command_timeout: config.mirror.command_timeout,
         connect_timeout: config.mirror.connect_timeout,

@@ -1,6 +1,6 @@
 //! Liveness and the snapshot: Valkey, or this process.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use url::Url;
 
@@ -20,10 +20,21 @@ const SENTINEL_SERVICE: &str = "sentinelServiceName";
 const VALKEY_URL: Setting<ValkeyUrl> = Setting::new(
     "VALKEY_URL",
     valkey_url,
-    "Valkey or Redis: `valkey://`, `redis://`, `rediss://` (TLS), `valkey-sentinel://`, `redis-sentinel://` (with `?sentinelServiceName=…`, and `sentinelPassword=…` where the Sentinels have one of their own), `valkey-cluster://`, `redis-cluster://`. Further Sentinels or nodes: `node=host:port`. Needs DATABASE_URL.",
+    "Valkey or Redis: `valkey://`, `valkey-sentinel://` (with `?sentinelServiceName=…`, and `sentinelPassword=…` where the Sentinels have one of their own), `valkey-cluster://`, or `valkey+unix:///path?db=0` for a socket. Further Sentinels or nodes: `node=host:port`. With TLS: `valkeys://`, `valkeys-sentinel://`, `valkeys-cluster://`. `redis` and `rediss` mean the same. User and password percent-encoded. Needs DATABASE_URL.",
 )
 .unset("in-process mirror, one node only")
 .secret_url();
+const TLS_CA: Setting<PathBuf> = Setting::new(
+    "VALKEY_TLS_CA_FILE",
+    parse::path,
+    "PEM file of the authorities whose certificates of Valkey are trusted, instead of the machine's.",
+)
+.unset("those of the machine");
+const TLS_CERT: Setting<PathBuf> =
+    Setting::new("VALKEY_TLS_CERT_FILE", parse::path, "PEM file of the certificate that nodes show to Valkey.")
+        .unset("none");
+const TLS_KEY: Setting<PathBuf> =
+    Setting::new("VALKEY_TLS_KEY_FILE", parse::path, "PEM file of the key of VALKEY_TLS_CERT_FILE.").unset("none");
 const KEY_PREFIX: Setting<String> =
     Setting::new("VALKEY_KEY_PREFIX", parse::any_text, "Before every key and channel, for other programs too.")
         .unset("none; {hadir}: with a cluster");
@@ -60,8 +71,18 @@ const PROBE: Setting<Duration> = Setting::new(
 .default("2")
 .unit("seconds");
 
-pub(super) const SETTINGS: &[&dyn AnySetting] =
-    &[&VALKEY_URL, &KEY_PREFIX, &COMMAND_TIMEOUT, &CONNECT_TIMEOUT, &BREAKER_FAILURES, &BREAKER_RETRY, &PROBE];
+pub(super) const SETTINGS: &[&dyn AnySetting] = &[
+    &VALKEY_URL,
+    &TLS_CA,
+    &TLS_CERT,
+    &TLS_KEY,
+    &KEY_PREFIX,
+    &COMMAND_TIMEOUT,
+    &CONNECT_TIMEOUT,
+    &BREAKER_FAILURES,
+    &BREAKER_RETRY,
+    &PROBE,
+];
 
 /// How Valkey is deployed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +104,8 @@ pub struct ValkeyUrl {
     pub topology: Topology,
     /// The database number; channels need it, because pub/sub ignores it.
     pub database: u8,
+    /// Connections are encrypted.
+    pub is_tls: bool,
 }
 
 /// Liveness and the snapshot.
@@ -90,6 +113,12 @@ pub struct ValkeyUrl {
 pub struct MirrorConfig {
     /// `None`: the in-process mirror.
     pub valkey: Option<ValkeyUrl>,
+    /// The authorities that are trusted to vouch for Valkey; `None`: those of the machine.
+    pub tls_ca_file: Option<PathBuf>,
+    /// What nodes show to Valkey.
+    pub tls_cert_file: Option<PathBuf>,
+    /// The key of that certificate.
+    pub tls_key_file: Option<PathBuf>,
     /// Before every key and channel.
     pub key_prefix: String,
     /// Longest wait for one answer.
@@ -126,9 +155,30 @@ impl MirrorConfig {
                 )
             });
         }
+        let is_tls = valkey.as_ref().is_some_and(|valkey| valkey.is_tls);
+        for (name, is_set) in [
+            ("VALKEY_TLS_CA_FILE", reader.is_set(&TLS_CA)),
+            ("VALKEY_TLS_CERT_FILE", reader.is_set(&TLS_CERT)),
+            ("VALKEY_TLS_KEY_FILE", reader.is_set(&TLS_KEY)),
+        ] {
+            if is_set && valkey.is_some() && !is_tls {
+                reader.contradiction(&[], || {
+                    format!("{name} is set, but VALKEY_URL does not ask for TLS: write valkeys:// or rediss://.")
+                });
+            }
+        }
+        if reader.is_set(&TLS_CERT) != reader.is_set(&TLS_KEY) {
+            reader.contradiction(&[], || {
+                "VALKEY_TLS_CERT_FILE and VALKEY_TLS_KEY_FILE belong together, but one is set alone: set both."
+                    .to_owned()
+            });
+        }
         let default_prefix = if in_cluster { CLUSTER_PREFIX } else { "" };
         Self {
             valkey,
+            tls_ca_file: reader.optional(&TLS_CA),
+            tls_cert_file: reader.optional(&TLS_CERT),
+            tls_key_file: reader.optional(&TLS_KEY),
             key_prefix: key_prefix.unwrap_or_else(|| default_prefix.to_owned()),
             command_timeout: reader.required(&COMMAND_TIMEOUT),
             connect_timeout: reader.required(&CONNECT_TIMEOUT),
@@ -150,16 +200,26 @@ fn valkey_url(text: &str) -> Result<ValkeyUrl, String> {
             "is not a URL ({error}): write valkey://:password@host:6379/0, or remove it to use the in-process mirror"
         )
     })?;
-    let topology = match url.scheme() {
-        "valkey" | "redis" | "rediss" => Topology::Standalone,
-        "valkey-sentinel" | "redis-sentinel" => Topology::Sentinel,
-        "valkey-cluster" | "redis-cluster" => Topology::Cluster,
+    let scheme = url.scheme();
+    let is_tls = scheme.starts_with("valkeys") || scheme.starts_with("rediss");
+    let is_socket = matches!(scheme, "valkey+unix" | "redis+unix" | "unix");
+    let topology = match scheme {
+        "valkey" | "redis" | "valkeys" | "rediss" | "valkey+unix" | "redis+unix" | "unix" => Topology::Standalone,
+        "valkey-sentinel" | "redis-sentinel" | "valkeys-sentinel" | "rediss-sentinel" => Topology::Sentinel,
+        "valkey-cluster" | "redis-cluster" | "valkeys-cluster" | "rediss-cluster" => Topology::Cluster,
         _ => {
-            return Err("has a scheme that is not one of Valkey's: write valkey://, redis://, rediss://, \
-                        valkey-sentinel://, redis-sentinel://, valkey-cluster:// or redis-cluster://"
+            return Err("has a scheme that is not one of Valkey's: write valkey://, valkey-sentinel://, \
+                        valkey-cluster://, valkey+unix://, or with TLS valkeys://, valkeys-sentinel:// or \
+                        valkeys-cluster://"
                 .to_owned());
         }
     };
+    if !url.username().is_empty() && url.password().is_none_or(str::is_empty) {
+        return Err("names a user without a password: write valkey://user:password@host:6379".to_owned());
+    }
+    if is_socket {
+        return socket_url(text, &url);
+    }
     if url.host_str().is_none_or(str::is_empty) {
         return Err("names no host: write valkey://host:6379".to_owned());
     }
@@ -177,5 +237,21 @@ fn valkey_url(text: &str) -> Result<ValkeyUrl, String> {
     if topology == Topology::Cluster && database != 0 {
         return Err("names a database, but a cluster has only database 0: remove the number".to_owned());
     }
-    Ok(ValkeyUrl { url: Secret::new(text), topology, database })
+    Ok(ValkeyUrl { url: Secret::new(text), topology, database, is_tls })
+}
+
+/// A socket of this machine; its path takes the place of the database, which stands in the query.
+fn socket_url(text: &str, url: &Url) -> Result<ValkeyUrl, String> {
+    if !matches!(url.host_str(), None | Some("" | "localhost")) || url.path().len() < 2 {
+        return Err("does not name a socket: write valkey+unix:///path, or with a password \
+                    valkey+unix://user:password@localhost/path"
+            .to_owned());
+    }
+    let database = match url.query_pairs().find(|(name, _)| name == "db") {
+        None => 0,
+        Some((_, number)) => {
+            number.parse().map_err(|_| "has a db that is not a database number: write ?db=0".to_owned())?
+        }
+    };
+    Ok(ValkeyUrl { url: Secret::new(text), topology: Topology::Standalone, database, is_tls: false })
 }

@@ -163,6 +163,10 @@ fn contradictions_are_refused() {
         (&[shared[0]], "DATABASE_URL is set without AUTH_JWT_SECRET"),
         (&[shared[0], shared[1], ("VALKEY_URL", "http://a")], "a scheme that is not one of Valkey's"),
         (&[shared[0], shared[1], ("VALKEY_URL", "redis://a/x")], "not a database number"),
+        (&[shared[0], shared[1], ("VALKEY_URL", "redis://user@a")], "a user without a password"),
+        (&[shared[0], shared[1], ("VALKEY_URL", "unix://a/x")], "does not name a socket"),
+        (&[shared[0], shared[1], ("VALKEY_URL", "redis://a"), ("VALKEY_TLS_CA_FILE", "x")], "does not ask for TLS"),
+        (&[shared[0], shared[1], ("VALKEY_URL", "rediss://a"), ("VALKEY_TLS_KEY_FILE", "x")], "belong together"),
         (&[shared[0], shared[1], ("VALKEY_URL", "valkey-cluster://a:7000/1")], "only database 0"),
         (&[shared[0], shared[1], ("VALKEY_URL", "valkey-sentinel://a:26379/0")], "?sentinelServiceName=mymaster"),
         (
@@ -201,6 +205,9 @@ fn the_scheme_of_valkey_decides_topology_and_prefix() {
     for (url, topology, prefix, database) in [
         ("valkey://127.0.0.1:6379", Topology::Standalone, "", 0),
         ("rediss://:pw@cache:6379/3", Topology::Standalone, "", 3),
+        ("valkeys-sentinel://a:26379/1?sentinelServiceName=m", Topology::Sentinel, "", 1),
+        ("rediss-cluster://a:7000", Topology::Cluster, "{hadir}:", 0),
+        ("valkey+unix:///run/valkey.sock?db=4", Topology::Standalone, "", 4),
         ("redis-sentinel://a:26379/1?sentinelServiceName=m&node=b:26379", Topology::Sentinel, "", 1),
         ("valkey-cluster://a:7000", Topology::Cluster, "{hadir}:", 0),
     ] {

@@ -13,8 +13,7 @@ use fred::{
     types::{
         Builder, Key, RespVersion, Value,
         config::{
-            ClusterDiscoveryPolicy, Config, ConnectionConfig, Options, PerformanceConfig, ReconnectPolicy,
-            ServerConfig, TcpConfig, UnresponsiveConfig,
+            ConnectionConfig, Options, PerformanceConfig, ReconnectPolicy, Server, TcpConfig, UnresponsiveConfig,
         },
     },
 };
@@ -22,7 +21,12 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-use super::catalog::Script;
+use super::{
+    address::{Address, server_in_words},
+    catalog::Script,
+    tls::ValkeyTls,
+    words::{in_words, trouble_in_words},
+};
 use crate::mirror::MirrorError;
 
 /// A connection on which nothing was answered for this long is given up, whatever its state claims.
@@ -41,6 +45,9 @@ pub enum ValkeySetupError {
          for TLS, valkey-sentinel:// or valkey-cluster:// for those"
     )]
     Url(String),
+    /// A file of TLS, or what it holds.
+    #[error("TLS to Valkey cannot be set up: {0}")]
+    Tls(String),
     /// A cluster keeps a script's keys together only by a hash tag.
     #[error("VALKEY_KEY_PREFIX must hold a hash tag such as {{hadir}}: when VALKEY_URL names a cluster")]
     PrefixWithoutTag,
@@ -80,22 +87,26 @@ pub(super) struct Connection {
     options: Options,
     health: Arc<Health>,
     /// Of the servers and of the Sentinels.
-    passwords: Vec<String>,
+    secrets: Vec<String>,
+    /// The servers in words.
+    place: String,
+    is_tls: bool,
     pub database: u8,
     pub clustered: bool,
 }
 
 impl Connection {
-    pub fn new(url: &str, command_timeout: Duration, connect_timeout: Duration) -> Result<Self, ValkeySetupError> {
-        let mut config = Config::from_url(url).map_err(|error| ValkeySetupError::Url(error.details().to_owned()))?;
+    pub fn new(
+        url: &str,
+        tls: &ValkeyTls,
+        command_timeout: Duration,
+        connect_timeout: Duration,
+    ) -> Result<Self, ValkeySetupError> {
+        let Address { mut config, secrets, place } = Address::read(url, tls)?;
         // Start and go on trying when the server is away.
         config.fail_fast = false;
         // The listening connection answers pings only in this version.
         config.version = RespVersion::RESP3;
-        if let ServerConfig::Clustered { policy, .. } = &mut config.server {
-            // The address that we were given may be the very one that died: the primaries last seen are asked too.
-            *policy = ClusterDiscoveryPolicy::UseCache;
-        }
 
         let performance = PerformanceConfig {
             default_command_timeout: command_timeout,
@@ -132,14 +143,9 @@ impl Connection {
             *jitter = 50;
         }
 
-        let of_sentinels = match &config.server {
-            ServerConfig::Sentinel { password, .. } => password.clone(),
-            _ => None,
-        };
-        let passwords = [config.password.clone(), of_sentinels].into_iter().flatten();
-        let passwords = passwords.filter(|password| !password.is_empty()).collect();
         let database = config.database.unwrap_or(0);
         let clustered = config.server.is_clustered();
+        let is_tls = config.tls.is_some();
         let mut builder = Builder::from_config(config);
         builder.set_performance_config(performance).set_connection_config(connection).set_policy(policy);
         let build_failed = |error: Error| ValkeySetupError::Url(error.details().to_owned());
@@ -158,7 +164,9 @@ impl Connection {
             subscriber: watch::Sender::new(subscriber),
             options,
             health: Arc::new(Health::default()),
-            passwords,
+            secrets,
+            place,
+            is_tls,
             database,
             clustered,
         })
@@ -216,18 +224,22 @@ impl Connection {
     fn describe(&self, what: &str, error: &Error) -> MirrorError {
         let mut text = match &*self.health.trouble.lock() {
             Some(trouble) if !self.commands.borrow().is_connected() => format!("{what}: not connected: {trouble}"),
-            _ => format!("{what}: {error}"),
+            _ => format!("{what}: {}", in_words(&error.to_string(), &self.place)),
         };
-        for password in &self.passwords {
-            text = text.replace(password, "***");
+        for secret in &self.secrets {
+            text = text.replace(secret, "***");
         }
         MirrorError(text)
     }
 
     /// What remembers why the command connection was lost or cannot be made.
-    pub fn troubles(&self) -> impl FnMut(&Error) + Send + use<> {
-        let health = self.health.clone();
-        move |error| *health.trouble.lock() = Some(error.to_string())
+    pub fn troubles(&self) -> impl FnMut(&Error, Option<&Server>) + Send + use<> {
+        let (health, place, is_tls) = (self.health.clone(), self.place.clone(), self.is_tls);
+        move |error, server| {
+            let server = server.filter(|server| server.port > 0).map(server_in_words);
+            let words = trouble_in_words(&error.to_string(), server.as_deref().unwrap_or(&place), is_tls);
+            *health.trouble.lock() = Some(words);
+        }
     }
 
     /// Each call gives a future that resolves when the command connection should be replaced.
@@ -253,8 +265,9 @@ mod tests {
     #[tokio::test]
     async fn an_address_that_cannot_be_used_is_explained_without_repeating_it() {
         for url in ["not an address", "valkey://:hunter2@", "valkey://:hunter2@host:6379/one/two"] {
-            let error =
-                Connection::new(url, Duration::from_millis(300), Duration::from_secs(1)).err().expect("refused");
+            let error = Connection::new(url, &ValkeyTls::default(), Duration::from_millis(300), Duration::from_secs(1))
+                .err()
+                .expect("refused");
             let text = error.to_string();
             assert!(text.starts_with("VALKEY_URL cannot be used"), "{text}");
             assert!(!text.contains("hunter2"), "{text}");
@@ -263,24 +276,23 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_that_repeats_the_password_is_masked() {
-        let connection =
-            Connection::new("valkey://:hunter2@localhost", Duration::from_millis(300), Duration::from_secs(1))
-                .expect("usable");
+        let connection = Connection::new(
+            "valkey://:hunter2@localhost",
+            &ValkeyTls::default(),
+            Duration::from_millis(300),
+            Duration::from_secs(1),
+        )
+        .expect("usable");
         let error = Error::new(fred::error::ErrorKind::Unknown, "unknown command 'AUTH' 'hunter2'");
         let masked = connection.judge::<()>("tick", Err(error)).expect_err("an error stays one").to_string();
         assert!(!masked.contains("hunter2"), "{masked}");
         assert!(masked.contains("***"), "{masked}");
 
         let url = "valkey-sentinel://:hunter2@localhost?sentinelServiceName=x&sentinelPassword=swordfish";
-        let sentinels = Connection::new(url, Duration::from_millis(300), Duration::from_secs(1)).expect("usable");
+        let sentinels = Connection::new(url, &ValkeyTls::default(), Duration::from_millis(300), Duration::from_secs(1))
+            .expect("usable");
         let error = Error::new(fred::error::ErrorKind::Sentinel, "unknown command 'AUTH' 'swordfish' 'hunter2'");
         let masked = sentinels.judge::<()>("tick", Err(error)).expect_err("an error stays one").to_string();
         assert!(!masked.contains("swordfish") && !masked.contains("hunter2"), "{masked}");
-    }
-
-    #[tokio::test]
-    async fn an_address_with_tls_is_understood() {
-        let made = Connection::new("rediss://localhost:6380", Duration::from_millis(300), Duration::from_secs(1));
-        assert!(made.is_ok(), "{:?}", made.err());
     }
 }

@@ -6,7 +6,7 @@ use fred::{
     clients::SubscriberClient,
     error::Error,
     interfaces::{ClientLike, EventInterface, PubsubInterface},
-    types::Message,
+    types::{Message, config::Server},
 };
 use tokio::{
     sync::{broadcast, watch},
@@ -41,7 +41,7 @@ pub(super) async fn keep_connected<C, R, F>(
     stop: CancellationToken,
     connected: watch::Sender<bool>,
     mut renewals: R,
-    mut on_error: impl FnMut(&Error),
+    mut on_error: impl FnMut(&Error, Option<&Server>),
     mut on_change: impl FnMut(bool),
 ) where
     C: Renewable,
@@ -63,8 +63,8 @@ pub(super) async fn keep_connected<C, R, F>(
             biased;
             () = stop.cancelled() => break,
             error @ (Ok(_) | Err(broadcast::error::RecvError::Lagged(_))) = errors.recv() => {
-                if let Ok((error, _)) = error {
-                    on_error(&error);
+                if let Ok((error, server)) = error {
+                    on_error(&error, server.as_ref());
                 }
                 if connected.send_replace(false) {
                     last_well = Instant::now();

@@ -4,12 +4,15 @@
 //! module translates between the trait and the scripts. It holds no state of its own and decides nothing: when to
 //! believe the mirror is `presence`'s business. Only the composition root names it.
 
+mod address;
 mod batches;
 mod catalog;
 mod connection;
 mod keys;
 mod listening;
 mod reply;
+mod tls;
+mod words;
 
 use std::{
     collections::HashSet,
@@ -31,6 +34,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use connection::ValkeySetupError;
+pub use tls::ValkeyTls;
 
 use self::{
     catalog::Script,
@@ -60,6 +64,8 @@ const STRUCTURE_SHIFT: u32 = 60;
 pub struct ValkeySettings {
     /// Address, with credentials and database.
     pub url: String,
+    /// Files of TLS, for an address that asks for it.
+    pub tls: ValkeyTls,
     /// Before every key and channel; `None`: empty, or `{hadir}:` in a cluster.
     pub key_prefix: Option<String>,
     /// How long one command may take.
@@ -108,7 +114,8 @@ impl ValkeyMirror {
     /// # Errors
     /// The address or the prefix cannot be used.
     pub async fn connect(settings: ValkeySettings, tracker: &TaskTracker) -> Result<Self, ValkeySetupError> {
-        let connection = Connection::new(&settings.url, settings.command_timeout, settings.connect_timeout)?;
+        let connection =
+            Connection::new(&settings.url, &settings.tls, settings.command_timeout, settings.connect_timeout)?;
         let prefix = match settings.key_prefix {
             Some(prefix) => prefix,
             None if connection.clustered => "{hadir}:".to_owned(),
@@ -153,7 +160,7 @@ impl ValkeyMirror {
                 stop.clone(),
                 subscriber_state,
                 std::future::pending,
-                |_| {},
+                |_, _| {},
                 |_| {},
             )),
             tracker.spawn(listening::keep_subscribed(

@@ -1,5 +1,6 @@
 //! The contract of [`hadir::mirror::Mirror`], one suite over both implementations, each test on an empty mirror of its
-//! own. What only Valkey can show (exact keys, faults, other programs) is in `mirror/valkey.rs` and `mirror/agreement.rs`.
+//! own. What only Valkey can show (exact keys, faults, other programs) is in `mirror/valkey.rs`,
+//! `mirror/valkey_connections.rs` and `mirror/agreement.rs`.
 
 mod agreement;
 mod applying;
@@ -10,6 +11,7 @@ mod poisoned;
 mod publishing;
 mod reading;
 mod valkey;
+mod valkey_connections;
 
 use std::{
     future::Future,
@@ -22,7 +24,7 @@ use hadir::{
     mirror::{
         Applied, Beat, Caution, Claimed, Mirror, MirrorEvent, MirrorSettings, Write,
         memory::MemoryMirror,
-        valkey::{ValkeyMirror, ValkeySettings},
+        valkey::{ValkeyMirror, ValkeySettings, ValkeyTls},
     },
     protocol::ControlMessage,
 };
@@ -128,6 +130,7 @@ impl Kind {
 pub async fn connect(url: &str, prefix: Option<&str>, mirror: MirrorSettings) -> ValkeyMirror {
     let settings = ValkeySettings {
         url: url.to_owned(),
+        tls: ValkeyTls::default(),
         key_prefix: prefix.map(str::to_owned),
         // Many tests share few cores: only who asks a frozen server waits for so long.
         command_timeout: Duration::from_millis(1_500),
