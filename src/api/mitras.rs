@@ -11,8 +11,8 @@ use super::{
     caller::{Backend, Operators, Readers, SignedIn},
 };
 use crate::{
-    domain::{Cause, MitraId, Source},
-    presence::{ListFilter, MitraView},
+    domain::{Cause, LastHeard, MitraId, Source},
+    presence::{ListCursor, ListFilter, MitraView},
     protocol::{Explanation, MitraBody, StatusBody, timestamp},
 };
 
@@ -86,21 +86,45 @@ pub async fn list(
     if search.as_ref().is_some_and(|text| text.chars().count() > MAX_TEXT) {
         return Err(ApiError::bad_request(format!("`search` has at most {MAX_TEXT} characters")));
     }
-    let page = api.presence.list(ListFilter { state, search, after, limit }).await?;
+    let page = api.presence.list(&ListFilter { state, search, after, limit }).await?;
     Ok(Json(Page {
         mitras: page.mitras.into_iter().map(Into::into).collect(),
-        next_cursor: page.next.map(|id| BASE64_URL_SAFE_NO_PAD.encode(id.0.as_bytes())),
+        next_cursor: page.next.map(write_cursor),
         as_of: timestamp(page.as_of),
         source: page.source,
         stale: page.stale,
     }))
 }
 
-fn read_cursor(cursor: &str) -> Result<MitraId, ApiError> {
+/// An id alone, or an id, its last heartbeat and who knows that: 16 or 25 bytes.
+fn write_cursor(cursor: ListCursor) -> String {
+    match cursor {
+        ListCursor::Id(id) => BASE64_URL_SAFE_NO_PAD.encode(id.0.as_bytes()),
+        ListCursor::Silence { of_mirror, heard } => {
+            let mut bytes = heard.id.0.as_bytes().to_vec();
+            bytes.extend(heard.at_ms.to_be_bytes());
+            bytes.push(u8::from(of_mirror));
+            BASE64_URL_SAFE_NO_PAD.encode(bytes)
+        }
+    }
+}
+
+fn read_cursor(cursor: &str) -> Result<ListCursor, ApiError> {
+    let read = |bytes: Vec<u8>| {
+        let (id, rest) = bytes.split_first_chunk::<16>()?;
+        let id = MitraId(Uuid::from_bytes(*id));
+        match (rest.split_first_chunk::<8>(), rest) {
+            (None, []) => Some(ListCursor::Id(id)),
+            (Some((at_ms, [of_mirror @ (0 | 1)])), _) => {
+                let heard = LastHeard { at_ms: u64::from_be_bytes(*at_ms), id };
+                Some(ListCursor::Silence { of_mirror: *of_mirror == 1, heard })
+            }
+            _ => None,
+        }
+    };
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).ok();
     bytes
-        .and_then(|bytes| Uuid::from_slice(&bytes).ok())
-        .map(MitraId)
+        .and_then(read)
         .ok_or_else(|| ApiError::bad_request("`cursor` is not one that this server gave: begin without one"))
 }
 

@@ -53,6 +53,15 @@ impl MitraFacts {
     }
 }
 
+/// A place in the order of silence: the oldest heartbeat first, mitras of one moment by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LastHeard {
+    /// The last heartbeat, in milliseconds on the clock of whoever keeps it; 0 when none is known.
+    pub at_ms: u64,
+    /// Who.
+    pub id: MitraId,
+}
+
 /// One mitra as the store holds it. Reads of a fact go straight to `facts`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MitraRow {

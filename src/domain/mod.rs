@@ -14,7 +14,7 @@ mod session;
 pub use availability::{AvailableMitra, AvailablePage, Counts, Snapshot, Source};
 pub use change::{Actor, Cause, PresenceEvent, StatusChange, StatusReason};
 pub use ids::{CustomerId, MitraId, NodeId, SessionId, SubjectId};
-pub use mitra::{Fence, MitraFacts, MitraRow, Reachability};
+pub use mitra::{Fence, LastHeard, MitraFacts, MitraRow, Reachability};
 pub use node::{Mode, NodeRecord, SocketCounts};
 pub use role::{Role, UnknownRole};
 pub use session::{

@@ -21,7 +21,7 @@ use tokio::sync::broadcast;
 pub use caution::{Caution, Claims, Restraint};
 
 use crate::domain::{
-    AvailablePage, Counts, Fence, MitraFacts, MitraId, MitraRow, NodeRecord, Snapshot, Source, StatusReason,
+    AvailablePage, Counts, Fence, LastHeard, MitraFacts, MitraId, MitraRow, NodeRecord, Snapshot, Source, StatusReason,
 };
 use crate::protocol::ControlMessage;
 
@@ -157,6 +157,13 @@ pub struct Entries {
     pub epoch: Option<Arc<str>>,
 }
 
+/// One page of the listed mitras without a fresh heartbeat, the oldest silence first.
+#[derive(Clone, Debug)]
+pub struct Suspects {
+    pub found: Vec<LastHeard>,
+    pub pulse: Pulse,
+}
+
 /// A silent mitra that was taken out of the indexes by [`Mirror::claim_silent`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claimed {
@@ -214,6 +221,10 @@ pub trait Mirror: Send + Sync + 'static {
 
     /// A fair random sample of those available now, O(log n + limit).
     async fn find_available(&self, limit: u32) -> Result<(AvailablePage, Pulse), MirrorError>;
+
+    /// One page of the listed mitras without a fresh heartbeat, the oldest silence first; fewer than `limit` only at the
+    /// end. O(log² n + limit). At most 1,000.
+    async fn suspects(&self, after: Option<LastHeard>, limit: u32) -> Result<Suspects, MirrorError>;
 
     /// What is known of each id, in order. At most 1,000 ids.
     async fn entries(&self, ids: &[MitraId]) -> Result<Entries, MirrorError>;

@@ -7,6 +7,7 @@ mod auto_offline;
 mod commands;
 mod explain;
 mod heartbeat;
+mod lists;
 mod overview;
 mod readiness;
 mod reads;
@@ -16,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use auto_offline::Swept;
 pub use readiness::Audience;
-pub use views::{Answer, ListFilter, ListPage, MitraState, MitraView, Overview, Readiness, UnknownState};
+pub use views::{Answer, ListCursor, ListFilter, ListPage, MitraState, MitraView, Overview, Readiness, UnknownState};
 
 pub use crate::replication::{PresenceError, Restraint};
 

@@ -5,11 +5,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use chrono::Utc;
 use rand::seq::IteratorRandom;
 
-use super::{Answer, ListFilter, ListPage, MitraView, Presence, PresenceError};
+use super::{Answer, MitraView, Presence, PresenceError};
 use crate::{
     domain::{AvailablePage, MitraId, MitraRow, Mode, Source, StatusReason},
     hub::AvailabilityNews,
-    replication::{DurableState, HistoryPoint, MitraQuery},
+    replication::HistoryPoint,
 };
 
 impl Presence {
@@ -79,46 +79,14 @@ impl Presence {
         self.judged(MitraView::of_row(row, reason, self.replication.settings.fresh_in_store()), ages.as_ref())
     }
 
-    /// One page of mitras in order of id.
-    ///
-    /// # Errors
-    /// The store cannot be asked.
-    pub async fn list(&self, filter: ListFilter) -> Result<ListPage, PresenceError> {
-        let query = MitraQuery {
-            state: filter.state.map_or(DurableState::Any, |state| state.durable()),
-            search: filter.search,
-            after: filter.after,
-            limit: filter.limit,
-        };
-        let profiles = self.replication.store.list(&query).await?;
-        let ids: Vec<MitraId> = profiles.iter().map(|profile| profile.row.id).collect();
-        let ages = self.heartbeat_ages(&ids).await;
-        let next = (ids.len() == filter.limit as usize).then(|| ids.last().copied()).flatten();
-        let mitras = profiles
-            .into_iter()
-            .map(|profile| {
-                let view =
-                    MitraView::of_row(&profile.row, StatusReason::Initial, self.replication.settings.fresh_in_store());
-                self.judged(MitraView { display_name: Some(profile.display_name), ..view }, ages.as_ref())
-            })
-            .filter(|view| filter.state.is_none_or(|state| state.admits(view.fresh)))
-            .collect();
-        let answer = self.answer(
-            "list",
-            (),
-            if ages.is_some() { self.replication.mirror.source() } else { self.replication.store.source() },
-        );
-        Ok(ListPage { mitras, next, source: answer.source, stale: answer.stale, as_of: answer.as_of })
-    }
-
     /// Ages of the last heartbeats as the live mirror knows them; `None` when it cannot be asked. Up to 1,000 ids.
-    async fn heartbeat_ages(&self, ids: &[MitraId]) -> Option<HashMap<MitraId, Duration>> {
+    pub(super) async fn heartbeat_ages(&self, ids: &[MitraId]) -> Option<HashMap<MitraId, Duration>> {
         let entries = self.replication.mirror.trusted_entries(ids).await?;
         Some(entries.into_iter().flatten().filter_map(|entry| Some((entry.id, entry.heartbeat_age?))).collect())
     }
 
     /// A view of the store judged by the mirror's ages where they are known: those are exact.
-    fn judged(&self, view: MitraView, ages: Option<&HashMap<MitraId, Duration>>) -> MitraView {
+    pub(super) fn judged(&self, view: MitraView, ages: Option<&HashMap<MitraId, Duration>>) -> MitraView {
         match ages {
             Some(ages) => {
                 let age = ages.get(&view.change.mitra_id).copied();

@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     domain::{
-        Counts, Fence, MitraId, MitraRow, NodeRecord, Reachability, SocketCounts, Source, StatusChange, StatusReason,
+        Counts, Fence, LastHeard, MitraId, MitraRow, NodeRecord, Reachability, SocketCounts, Source, StatusChange,
+        StatusReason,
     },
     protocol::{Check, DashboardBody, StatusBody},
     replication::{DurableState, Entry},
@@ -150,6 +151,11 @@ impl MitraState {
         }
     }
 
+    /// Whether only mitras with a fresh heartbeat are in this state.
+    pub(super) fn is_fresh(self) -> bool {
+        matches!(self, Self::Available | Self::Busy)
+    }
+
     /// The other half: freshness.
     pub(super) fn admits(self, fresh: bool) -> bool {
         match self {
@@ -160,21 +166,30 @@ impl MitraState {
     }
 }
 
+/// Where a page of a list ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListCursor {
+    /// In order of id.
+    Id(MitraId),
+    /// In order of silence, as the mirror or as the store knows it.
+    Silence { of_mirror: bool, heard: LastHeard },
+}
+
 /// Which mitras to list.
 #[derive(Clone, Debug)]
 pub struct ListFilter {
     pub state: Option<MitraState>,
     pub search: Option<String>,
-    pub after: Option<MitraId>,
+    pub after: Option<ListCursor>,
     pub limit: u32,
 }
 
-/// One page of mitras. A page may hold fewer than asked for: freshness is judged after the store was asked.
+/// One page of mitras, full unless it is the last.
 #[derive(Clone, Debug)]
 pub struct ListPage {
     pub mitras: Vec<MitraView>,
     /// Where the next page begins; `None` at the end.
-    pub next: Option<MitraId>,
+    pub next: Option<ListCursor>,
     pub source: Source,
     pub stale: bool,
     pub as_of: DateTime<Utc>,

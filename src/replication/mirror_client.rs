@@ -13,7 +13,7 @@ use tokio::sync::broadcast::Receiver;
 
 use super::{mode_control::ModeControl, signals::Signals};
 use crate::{
-    domain::{AvailablePage, Counts, Fence, MitraId, NodeRecord, Snapshot, Source},
+    domain::{AvailablePage, Counts, Fence, LastHeard, MitraId, NodeRecord, Snapshot, Source},
     hub::{Hub, Published},
     mirror::{
         Applied, Beat, Caution, Claimed, Claims, Entries, Entry, HistoryPoint, Mirror, MirrorError, MirrorEvent, Pulse,
@@ -103,6 +103,16 @@ impl MirrorClient {
         let (page, pulse) = self.trusted("find_available", self.mirror.find_available(limit)).await?;
         self.apply_pulse(pulse);
         self.mode.is_live().then_some(page)
+    }
+
+    /// One page of the suspect, the oldest silence first, each with the age of its heartbeat; `None` unless the mirror is
+    /// trusted.
+    pub(crate) async fn suspects(&self, after: Option<LastHeard>, limit: u32) -> Option<Vec<(LastHeard, Duration)>> {
+        let page = self.trusted("suspects", self.mirror.suspects(after, limit)).await?;
+        let now_ms = page.pulse.now_ms;
+        self.apply_pulse(page.pulse);
+        let age = |heard: LastHeard| (heard, Duration::from_millis(now_ms.saturating_sub(heard.at_ms)));
+        self.mode.is_live().then(|| page.found.into_iter().map(age).collect())
     }
 
     /// What is known of each id, in order; `None` unless the mirror is trusted.

@@ -43,7 +43,7 @@ pub(crate) use single_flight::{SingleFlight, StoreReads};
 // The words in which the two clients are asked and answer.
 pub(crate) use crate::{
     mirror::{Caution, Claimed, Entry, HistoryPoint, Write},
-    store::{DurableState, MitraQuery, SessionChange, SessionCounts},
+    store::{DurableState, MitraProfile, MitraQuery, SessionChange, SessionCounts, SilentQuery},
 };
 
 pub use crate::mirror::Restraint;

@@ -8,11 +8,12 @@ use uuid::Uuid;
 use super::{PresenceError, trust::Trust};
 use crate::{
     domain::{
-        AvailablePage, Cause, ChatSession, Counts, CustomerId, MitraId, MitraRow, NodeId, PresenceEvent, SessionAction,
-        SessionId, Source,
+        AvailablePage, Cause, ChatSession, Counts, CustomerId, LastHeard, MitraId, MitraRow, NodeId, PresenceEvent,
+        SessionAction, SessionId, Source,
     },
     store::{
-        AuthSession, Bell, Heard, MitraProfile, MitraQuery, SessionChange, SessionCounts, Store, StoreError, Transition,
+        AuthSession, Bell, Heard, MitraProfile, MitraQuery, SessionChange, SessionCounts, SilentQuery, Store,
+        StoreError, Transition,
     },
     telemetry::{Metrics, Outcome},
 };
@@ -51,6 +52,8 @@ measured_calls! {
     counts(fresh_within: Duration) -> Counts;
     find_available(fresh_within: Duration, limit: u32) -> AvailablePage;
     list(query: &MitraQuery) -> Vec<MitraProfile>;
+    silent(query: &SilentQuery) -> Vec<(LastHeard, MitraProfile)>;
+    profiles(ids: &[MitraId], search: Option<&str>) -> Vec<MitraProfile>;
     scan(after: Option<MitraId>, limit: u32) -> Vec<MitraRow>;
     changed_since(revision: i64, limit: u32) -> Vec<MitraRow>;
     newest_revision() -> i64;

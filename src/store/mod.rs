@@ -17,8 +17,8 @@ use futures_util::stream::BoxStream;
 use uuid::Uuid;
 
 use crate::domain::{
-    AvailablePage, Cause, ChatSession, Counts, CustomerId, MitraId, MitraRow, NodeId, PresenceEvent, SessionAction,
-    SessionId, SessionStatus, Source, SubjectId, WrongState,
+    AvailablePage, Cause, ChatSession, Counts, CustomerId, LastHeard, MitraId, MitraRow, NodeId, PresenceEvent,
+    SessionAction, SessionId, SessionStatus, Source, SubjectId, WrongState,
 };
 
 /// Why the store did not do what was asked.
@@ -82,7 +82,7 @@ pub struct Heard {
     pub age: Duration,
 }
 
-/// The durable half of a state, for listing. Freshness is judged by the mirror, on the page that comes back.
+/// The durable half of a state, for listing. The mirror judges freshness where it is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DurableState {
     Any,
@@ -117,24 +117,34 @@ macro_rules! page_of_state {
 }
 use page_of_state;
 
-/// One page of mitras, by id. `search` matches any part of an id, with or without dashes, or any part of the display name, as it is written but for
-/// the case of letters (of ASCII surely, of others as the database's locale knows them).
+/// One page of mitras, by id. `search` matches any part of an id, with or without dashes, or any part of the display name.
+/// The case of letters does not matter (on Postgres as far as the database's locale knows it).
 #[derive(Clone, Debug)]
 pub struct MitraQuery {
     pub state: DurableState,
+    /// Only those whose stored heartbeat is at most this old.
+    pub fresh_within: Option<Duration>,
     pub search: Option<String>,
     /// Only ids greater than this one.
     pub after: Option<MitraId>,
     pub limit: u32,
 }
 
-impl MitraQuery {
-    /// What to look for in ids without their dashes, or `None`: nothing is asked for that could stand in an id.
-    fn part_of_id(&self) -> Option<String> {
-        let part = self.search.as_ref()?.replace('-', "").to_ascii_lowercase();
-        let can_be = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit());
-        can_be.then_some(part)
-    }
+/// One page of the mitras online whose stored heartbeat is older than this, the oldest first. `search` as in [`MitraQuery`].
+#[derive(Clone, Debug)]
+pub struct SilentQuery {
+    pub fresh_within: Duration,
+    pub search: Option<String>,
+    /// Only those that come later in this order.
+    pub after: Option<LastHeard>,
+    pub limit: u32,
+}
+
+/// What to look for in ids without their dashes, or `None`: nothing is asked for that could stand in an id.
+fn part_of_id(search: Option<&str>) -> Option<String> {
+    let part = search?.replace('-', "").to_ascii_lowercase();
+    let can_be = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    can_be.then_some(part)
 }
 
 /// A sign-in that a token may stand on (`sid`).
@@ -253,6 +263,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// One page of mitras in order of id.
     async fn list(&self, query: &MitraQuery) -> Result<Vec<MitraProfile>, StoreError>;
+
+    /// One page of the silent, each with its place in that order.
+    async fn silent(&self, query: &SilentQuery) -> Result<Vec<(LastHeard, MitraProfile)>, StoreError>;
+
+    /// Those of these mitras that `search` finds (as in [`MitraQuery`]), in no order. At most 1,000 ids.
+    async fn profiles(&self, ids: &[MitraId], search: Option<&str>) -> Result<Vec<MitraProfile>, StoreError>;
 
     /// One page of rows in order of id, for the seed. One may be short of rows that are not whole; the last is the empty one.
     async fn scan(&self, after: Option<MitraId>, limit: u32) -> Result<Vec<MitraRow>, StoreError>;

@@ -26,11 +26,12 @@ use self::{
 };
 use crate::{
     domain::{
-        AvailableMitra, AvailablePage, Counts, Fence, MitraId, NodeId, NodeRecord, Snapshot, Source, StatusChange,
+        AvailableMitra, AvailablePage, Counts, Fence, LastHeard, MitraId, NodeId, NodeRecord, Snapshot, Source,
+        StatusChange,
     },
     mirror::{
         Applied, ApplyReport, Beat, BeatReport, Caution, Claimed, Claims, EVENT_QUEUE, Entries, HistoryPoint, Mirror,
-        MirrorError, MirrorEvent, MirrorSettings, NODE_LIFE, Pulse, Restraint, Write,
+        MirrorError, MirrorEvent, MirrorSettings, NODE_LIFE, Pulse, Restraint, Suspects, Write,
     },
     protocol::ControlMessage,
 };
@@ -157,6 +158,11 @@ impl Mirror for MemoryMirror {
             });
             AvailablePage { mitras: mitras.collect(), total: roll.available() }
         }))
+    }
+
+    async fn suspects(&self, after: Option<LastHeard>, limit: u32) -> Result<Suspects, MirrorError> {
+        let (found, pulse) = self.at_once(|State { roll, .. }, _| roll.suspects(after).take(limit as usize).collect());
+        Ok(Suspects { found, pulse })
     }
 
     async fn entries(&self, ids: &[MitraId]) -> Result<Entries, MirrorError> {

@@ -9,7 +9,7 @@ use std::{
 use rand::seq::IteratorRandom;
 
 use crate::{
-    domain::{Fence, MitraFacts, MitraId, MitraRow},
+    domain::{Fence, LastHeard, MitraFacts, MitraId, MitraRow},
     mirror::{Applied, Beat, Claimed, Entry, Refusal, Refused},
 };
 
@@ -238,6 +238,12 @@ impl Roll {
     /// Up to `limit` of those available, beginning at a random one.
     pub fn find(&self, limit: usize, random: usize, now_ms: u64) -> Vec<Entry> {
         self.available.run(limit, random).filter_map(|id| self.entry(id, now_ms)).collect()
+    }
+
+    /// Those without a fresh heartbeat that come after this place, the oldest silence first.
+    pub fn suspects(&self, after: Option<LastHeard>) -> impl Iterator<Item = LastHeard> + '_ {
+        let begin = after.map_or(Bound::Unbounded, |after| Bound::Excluded((after.at_ms, after.id)));
+        self.silent.range((begin, Bound::Unbounded)).map(|(at_ms, id)| LastHeard { at_ms: *at_ms, id: *id })
     }
 
     pub fn entry(&self, id: MitraId, now_ms: u64) -> Option<Entry> {

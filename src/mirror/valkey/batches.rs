@@ -12,9 +12,10 @@ use super::{
     reply::{self, decimal},
 };
 use crate::{
-    domain::{MitraId, StatusChange},
+    domain::{LastHeard, MitraId, StatusChange},
     mirror::{
-        Applied, ApplyReport, Beat, BeatReport, Entries, Entry, Mirror, MirrorError, Pulse, Refusal, Refused, Write,
+        Applied, ApplyReport, BATCH, Beat, BeatReport, Entries, Entry, Mirror, MirrorError, Pulse, Refusal, Refused,
+        Suspects, Write,
     },
     protocol::ControlMessage,
 };
@@ -37,6 +38,26 @@ impl ValkeyMirror {
     /// The reply was written before it came: whatever is reckoned from here on is never ahead of the server.
     pub(super) fn learn_clock(&self, pulse: &Pulse) {
         *self.clock.lock() = Some((Instant::now(), pulse.now_ms));
+    }
+
+    pub(super) async fn suspects_page(&self, after: Option<LastHeard>, limit: u32) -> Result<Suspects, MirrorError> {
+        let (after_ms, after_id) =
+            after.map_or_else(Default::default, |after| (after.at_ms.to_string(), after.id.to_string()));
+        let mut arguments = self.arguments(3);
+        arguments.extend([
+            Value::Integer(i64::from(limit).min(BATCH as i64)),
+            Value::from(after_ms),
+            Value::from(after_id),
+        ]);
+        let mut reply = self.run(&catalog::SUSPECTS, self.keys.fixed(0), arguments).await?;
+        let pulse = reply.pulse()?;
+        let mut words = reply.list()?;
+        let mut found = Vec::with_capacity(words.len() / 2);
+        while words.len() > 0 {
+            let (id, at_ms) = (words.id()?, words.number()?);
+            found.extend(id.map(|id| LastHeard { at_ms, id }));
+        }
+        Ok(Suspects { found, pulse })
     }
 
     pub(super) async fn apply_distinct(&self, writes: &[Write]) -> Result<ApplyReport, MirrorError> {

@@ -53,6 +53,7 @@ scripts! {
     OPEN = "open",
     REPORT = "report",
     SILENT = "silent",
+    SUSPECTS = "suspects",
     TICK = "tick",
     UNCLAIM = "unclaim",
 }

@@ -43,10 +43,10 @@ use self::{
     reply::{Reply, decimal},
 };
 use crate::{
-    domain::{AvailableMitra, AvailablePage, Counts, Fence, MitraId, NodeId, NodeRecord, Snapshot, Source},
+    domain::{AvailableMitra, AvailablePage, Counts, Fence, LastHeard, MitraId, NodeId, NodeRecord, Snapshot, Source},
     mirror::{
         ApplyReport, BATCH, Beat, BeatReport, Caution, Claimed, Claims, EVENT_QUEUE, Entries, HistoryPoint, Mirror,
-        MirrorError, MirrorEvent, MirrorSettings, NODE_LIFE, Pulse, Restraint, Write,
+        MirrorError, MirrorEvent, MirrorSettings, NODE_LIFE, Pulse, Restraint, Suspects, Write,
     },
     protocol::ControlMessage,
 };
@@ -300,6 +300,10 @@ impl Mirror for ValkeyMirror {
             }));
         }
         Ok((AvailablePage { mitras, total }, pulse))
+    }
+
+    async fn suspects(&self, after: Option<LastHeard>, limit: u32) -> Result<Suspects, MirrorError> {
+        self.suspects_page(after, limit).await
     }
 
     async fn entries(&self, ids: &[MitraId]) -> Result<Entries, MirrorError> {

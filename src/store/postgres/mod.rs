@@ -8,6 +8,7 @@ mod bells;
 mod check;
 mod connect;
 mod holders;
+mod lists;
 mod migrate;
 mod node_lock;
 mod nodes;
@@ -46,12 +47,12 @@ use servers::Servers;
 use session::{Pool, Query, explain};
 
 use super::{
-    AuthSession, Bell, Heard, MitraProfile, MitraQuery, SessionChange, SessionCounts, Store, StoreError, Transition,
-    milliseconds,
+    AuthSession, Bell, Heard, MitraProfile, MitraQuery, SessionChange, SessionCounts, SilentQuery, Store, StoreError,
+    Transition, milliseconds,
 };
 use crate::domain::{
-    AvailablePage, Cause, ChatSession, Counts, CustomerId, Fence, MitraFacts, MitraId, MitraRow, NodeId, PresenceEvent,
-    SessionAction, SessionId, Source,
+    AvailablePage, Cause, ChatSession, Counts, CustomerId, Fence, LastHeard, MitraFacts, MitraId, MitraRow, NodeId,
+    PresenceEvent, SessionAction, SessionId, Source,
 };
 
 /// Heartbeats of rows that another transaction holds are tried again this often, after this pause.
@@ -72,7 +73,7 @@ pub struct PostgresStore {
 
 /// The columns of a row of the view `hadir_mitras`, `$1` being the default capacity, and the rest of the statement.
 macro_rules! select_mitras {
-    ($($rest:literal),+) => {
+    ($($rest:expr),+) => {
         concat!(
             "SELECT id, display_name, is_active, is_online, active_sessions, coalesce(max_sessions, $1) AS max_sessions, \
              revision, online_epoch, generation, age_ms ",
@@ -85,7 +86,7 @@ use select_mitras;
 /// The same of one page, in its order, from the tables `m`, `s` and `h`. The view reads the clock for every row, so PostgreSQL
 /// computes all of it before any ORDER BY or LIMIT of ours; here a page costs a page.
 macro_rules! select_page {
-    ($key:literal, $limit:literal, $($condition:literal),+) => {
+    ($key:literal, $limit:literal, $($condition:expr),+) => {
         select_mitras!(
             "FROM (SELECT *, (SELECT generation FROM hadir_meta) AS generation, \
              (extract(epoch FROM clock_timestamp() - last_heartbeat_at) * 1000)::bigint AS age_ms \
@@ -259,6 +260,14 @@ impl Store for PostgresStore {
 
     async fn list(&self, query: &MitraQuery) -> Result<Vec<MitraProfile>, StoreError> {
         self.read_list(query).await
+    }
+
+    async fn silent(&self, query: &SilentQuery) -> Result<Vec<(LastHeard, MitraProfile)>, StoreError> {
+        self.read_silent(query).await
+    }
+
+    async fn profiles(&self, ids: &[MitraId], search: Option<&str>) -> Result<Vec<MitraProfile>, StoreError> {
+        self.read_profiles(ids, search).await
     }
 
     async fn scan(&self, after: Option<MitraId>, limit: u32) -> Result<Vec<MitraRow>, StoreError> {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{PostgresStore, explain, mitra_row, select_mitras, select_page};
+use super::{PostgresStore, explain, mitra_row, select_mitras};
 use crate::{
     domain::{AvailableMitra, AvailablePage, Counts, MitraId, PresenceEvent, SessionId, SubjectId},
-    store::{AuthSession, DurableState, MitraProfile, MitraQuery, StoreError, milliseconds, page_of_state},
+    store::{AuthSession, MitraProfile, StoreError, milliseconds},
 };
 
 impl PostgresStore {
@@ -17,32 +17,6 @@ impl PostgresStore {
         let row = self.callers.ask_one(query).await?;
         row.map(|row| Ok(MitraProfile { row: mitra_row(&row)?, display_name: row.try_get("display_name")? }))
             .transpose()
-            .map_err(explain)
-    }
-
-    pub(super) async fn read_list(&self, query: &MitraQuery) -> Result<Vec<MitraProfile>, StoreError> {
-        macro_rules! page_where {
-            ($($state:literal),+) => {
-                select_page!(
-                    "id",
-                    "$4",
-                    "m.id > $2 AND s.mitra_id > $2 AND h.mitra_id > $2 AND ",
-                    $($state,)+
-                    " AND ($3 = '' OR strpos(replace(m.id::text, '-', ''), $5) > 0 OR strpos(lower(m.display_name), lower($3)) > 0)"
-                )
-            };
-        }
-        let sql = page_of_state!(query.state, page_where, "$1");
-        let prepared = sqlx::query(sql)
-            .bind(self.capacity())
-            .bind(query.after.map_or(Uuid::nil(), |id| id.0))
-            .bind(query.search.as_deref().unwrap_or_default())
-            .bind(i64::from(query.limit))
-            .bind(query.part_of_id());
-        let rows = self.callers.ask(prepared).await?;
-        rows.iter()
-            .map(|row| Ok(MitraProfile { row: mitra_row(row)?, display_name: row.try_get("display_name")? }))
-            .collect::<Result<_, _>>()
             .map_err(explain)
     }
 

@@ -32,12 +32,12 @@ use files::Locks;
 use health::Health;
 
 use super::{
-    AuthSession, Bell, MitraProfile, MitraQuery, SessionChange, SessionCounts, Store, StoreError, Transition,
-    broken_rule, milliseconds,
+    AuthSession, Bell, MitraProfile, MitraQuery, SessionChange, SessionCounts, SilentQuery, Store, StoreError,
+    Transition, broken_rule, milliseconds,
 };
 use crate::domain::{
-    AvailablePage, Cause, ChatSession, Counts, CustomerId, Fence, MitraFacts, MitraId, MitraRow, PresenceEvent,
-    SessionAction, SessionId, Source,
+    AvailablePage, Cause, ChatSession, Counts, CustomerId, Fence, LastHeard, MitraFacts, MitraId, MitraRow,
+    PresenceEvent, SessionAction, SessionId, Source,
 };
 
 /// Part of the deadline for which SQLite waits for another process that writes.
@@ -168,13 +168,15 @@ macro_rules! select_mitras {
             "SELECT m.id, m.display_name, m.is_active, s.is_online, s.active_sessions, \
              coalesce(m.max_sessions, ?1) AS max_sessions, s.revision, s.online_epoch, \
              (SELECT generation FROM hadir_meta) AS generation, \
-             CAST(unixepoch('subsec') * 1000 AS INTEGER) - h.last_heartbeat_at AS age_ms \
+             CAST(unixepoch('subsec') * 1000 AS INTEGER) - h.last_heartbeat_at AS age_ms, \
+             coalesce(h.last_heartbeat_at, 0) AS heard_ms \
              FROM mitras m JOIN mitra_status s ON s.mitra_id = m.id JOIN mitra_heartbeats h ON h.mitra_id = m.id ",
             $($rest),+
         )
     };
 }
 
+mod lists;
 mod reads;
 mod sessions;
 mod writes;
@@ -271,6 +273,14 @@ impl Store for SqliteStore {
 
     async fn list(&self, query: &MitraQuery) -> Result<Vec<MitraProfile>, StoreError> {
         self.read_list(query).await
+    }
+
+    async fn silent(&self, query: &SilentQuery) -> Result<Vec<(LastHeard, MitraProfile)>, StoreError> {
+        self.read_silent(query).await
+    }
+
+    async fn profiles(&self, ids: &[MitraId], search: Option<&str>) -> Result<Vec<MitraProfile>, StoreError> {
+        self.read_profiles(ids, search).await
     }
 
     async fn scan(&self, after: Option<MitraId>, limit: u32) -> Result<Vec<MitraRow>, StoreError> {

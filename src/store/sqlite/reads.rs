@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{SqliteStore, id_column, json_ids, mitra_row};
 use crate::{
     domain::{AvailableMitra, AvailablePage, Counts, MitraId, MitraRow, PresenceEvent, SessionId, SubjectId},
-    store::{AuthSession, DurableState, MitraProfile, MitraQuery, StoreError, milliseconds, page_of_state},
+    store::{AuthSession, MitraProfile, StoreError, milliseconds},
 };
 
 impl SqliteStore {
@@ -35,31 +35,6 @@ impl SqliteStore {
         let query = sqlx::query(sql).bind(self.settings.default_max_sessions).bind(after).bind(limit);
         let rows = self.reading(query.fetch_all(&self.readers)).await?;
         rows.iter().map(mitra_row).collect::<Result<_, _>>().map_err(super::explain)
-    }
-
-    pub(super) async fn read_list(&self, query: &MitraQuery) -> Result<Vec<MitraProfile>, StoreError> {
-        macro_rules! page_where {
-            ($($state:literal),+) => {
-                select_mitras!(
-                    "WHERE m.id > ?2 AND ",
-                    $($state,)+
-                    " AND (?3 = '' OR instr(replace(m.id, '-', ''), ?5) > 0 \
-                     OR instr(lower(m.display_name), lower(?3)) > 0) ORDER BY m.id LIMIT ?4"
-                )
-            };
-        }
-        let sql = page_of_state!(query.state, page_where, "?1");
-        let prepared = sqlx::query(sql)
-            .bind(self.settings.default_max_sessions)
-            .bind(query.after.map(|id| id.to_string()).unwrap_or_default())
-            .bind(query.search.clone().unwrap_or_default())
-            .bind(query.limit)
-            .bind(query.part_of_id());
-        let rows = self.reading(prepared.fetch_all(&self.readers)).await?;
-        rows.iter()
-            .map(|row| Ok(MitraProfile { row: mitra_row(row)?, display_name: row.try_get("display_name")? }))
-            .collect::<Result<_, _>>()
-            .map_err(super::explain)
     }
 
     pub(super) async fn read_counts(&self, fresh_within: Duration) -> Result<Counts, StoreError> {

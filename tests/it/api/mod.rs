@@ -3,6 +3,7 @@
 mod availability;
 mod bad_input;
 mod explanation;
+mod lists;
 mod mitras;
 mod operations;
 mod own_status;

@@ -8,6 +8,7 @@ mod deployments;
 mod faults;
 mod following;
 mod heartbeats;
+mod lists;
 mod migrations;
 mod node_lock;
 mod outages;

@@ -184,7 +184,7 @@ async fn both_away_is_the_last_state_marked_stale(world: World) {
     assert!(unavailable(node.presence().go_offline(mitra.id, Actor::Mitra).await.unwrap_err()));
     assert!(unavailable(node.presence().heartbeat(mitra.id).await.unwrap_err()), "nothing unverifiable is accepted");
     let filter = ListFilter { state: Some(MitraState::Online), search: None, after: None, limit: 10 };
-    assert!(unavailable(node.presence().list(filter).await.unwrap_err()));
+    assert!(unavailable(node.presence().list(&filter).await.unwrap_err()));
     node.store_traffic(Traffic::Flows);
     node.reaches(Mode::Fallback).await;
     node.mirror_traffic(Traffic::Flows);

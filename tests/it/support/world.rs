@@ -8,8 +8,9 @@ use std::{
 };
 
 use sqlx::{
-    PgPool,
+    AssertSqlSafe, PgPool, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::SqliteConnectOptions,
 };
 use tempfile::TempDir;
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -162,6 +163,23 @@ impl World {
         }
         all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         Node::start(&all, proxies).await
+    }
+
+    /// Plain SQL on either back end, on the embedded one while no node runs. `ago(ms)` is a time so long ago.
+    pub async fn run(&self, sql: impl Fn(&dyn Fn(u64) -> String) -> String) {
+        match &self.cluster {
+            Some(cluster) => {
+                let sql = sql(&|ms| format!("(now() - {ms} * interval '1 millisecond')"));
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&cluster.pool).await.expect("done");
+            }
+            None => {
+                let sql = sql(&|ms| format!("(CAST(unixepoch('subsec') * 1000 AS INTEGER) - {ms})"));
+                let options = SqliteConnectOptions::new().filename(self.folder.path().join("data/hadir.db"));
+                let pool = SqlitePool::connect_with(options).await.expect("the file of a node that ran");
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.expect("done");
+                pool.close().await;
+            }
+        }
     }
 
     /// Plain SQL, as another program writes it. Postgres only.

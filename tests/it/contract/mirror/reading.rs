@@ -6,18 +6,21 @@ use std::{
 };
 
 use hadir::{
-    domain::{Mode, NodeId, NodeRecord, SocketCounts},
-    mirror::MirrorEvent,
+    domain::{LastHeard, MitraId, Mode, NodeId, NodeRecord, SocketCounts},
+    mirror::{MirrorEvent, Write},
     protocol::ControlMessage,
 };
 
-use super::{Kind, aged, calm, eventually, hasty, heard, id, on_both, row, with, write};
+use super::{Bench, Kind, aged, beat, calm, eventually, hasty, heard, id, on_both, row, with, write};
 
 on_both! {
     whoever_is_found_is_available_and_drawn_fairly,
     finding_goes_round_and_finds_each_once,
     a_stale_mitra_is_never_found,
     nobody_available_is_an_empty_page,
+    suspects_come_by_silence_page_by_page,
+    a_page_of_suspects_begins_where_the_last_one_ended_whatever_became_of_it,
+    a_hundred_thousand_suspects_of_one_moment_are_paged_through,
     entries_come_in_the_order_asked,
     a_node_sees_itself_and_leaves_when_it_closes,
     what_is_told_is_heard_by_the_teller_too,
@@ -75,6 +78,62 @@ async fn nobody_available_is_an_empty_page(kind: Kind) {
     let (page, pulse) = bench.find_available(10).await.unwrap();
     assert_eq!((page.mitras.len(), page.total), (0, 0));
     assert!(pulse.epoch.is_some());
+}
+
+/// All ids of these pages, and how many pages they took.
+async fn paged(bench: &Bench, limit: u32) -> (Vec<MitraId>, usize) {
+    let (mut seen, mut pages, mut after): (Vec<LastHeard>, _, _) = (Vec::new(), 0, None);
+    loop {
+        let page = bench.suspects(after, limit).await.unwrap().found;
+        pages += 1;
+        after = page.last().copied();
+        seen.extend(&page);
+        if page.len() < limit as usize {
+            break;
+        }
+    }
+    assert!(seen.is_sorted(), "by silence and then by id");
+    (seen.into_iter().map(|heard| heard.id).collect(), pages)
+}
+
+async fn suspects_come_by_silence_page_by_page(kind: Kind) {
+    let bench = kind.open(calm()).await;
+    let silent = |n, seconds| aged(row(n, 1), Duration::from_secs(seconds));
+    let offline = write(with(row(7, 1), |facts| facts.online = false));
+    let full = aged(with(row(4, 1), |facts| facts.sessions = 1), Duration::from_secs(80));
+    let rows = [silent(1, 5), silent(2, 90), silent(3, 70), full, silent(5, 100), silent(6, 0), offline];
+    bench.apply(&rows).await.unwrap();
+    for limit in 1..=5 {
+        assert_eq!(paged(&bench, limit).await.0, [5, 2, 4, 3].map(id), "in pages of {limit}");
+    }
+    let pulse = bench.suspects(None, 10).await.unwrap().pulse;
+    assert!(pulse.epoch.is_some());
+}
+
+async fn a_page_of_suspects_begins_where_the_last_one_ended_whatever_became_of_it(kind: Kind) {
+    let bench = kind.open(calm()).await;
+    let rows: Vec<_> = (1..=6).map(|n| aged(row(n, 1), Duration::from_secs(100 - n as u64))).collect();
+    bench.apply(&rows).await.unwrap();
+    let first = bench.suspects(None, 3).await.unwrap().found;
+    assert_eq!(first.iter().map(|heard| heard.id).collect::<Vec<_>>(), [1, 2, 3].map(id));
+    // The last of the page is heard again, and another one comes in before it.
+    bench.beat(&[beat(3)]).await.unwrap();
+    bench.apply(&[aged(row(9, 1), Duration::from_secs(200))]).await.unwrap();
+    let second = bench.suspects(first.last().copied(), 3).await.unwrap().found;
+    assert_eq!(second.iter().map(|heard| heard.id).collect::<Vec<_>>(), [4, 5, 6].map(id));
+    assert!(bench.suspects(second.last().copied(), 3).await.unwrap().found.is_empty());
+}
+
+async fn a_hundred_thousand_suspects_of_one_moment_are_paged_through(kind: Kind) {
+    const ALL: u128 = 100_000;
+    let bench = kind.open(calm()).await;
+    let rows: Vec<_> = (0..ALL).map(|n| Write { heartbeat_age: None, ..write(row(n, 1)) }).collect();
+    for batch in rows.chunks(1_000) {
+        bench.apply(batch).await.unwrap();
+    }
+    let (seen, pages) = paged(&bench, 1_000).await;
+    assert_eq!((seen.len() as u128, pages), (ALL, 101), "a hundred full pages and the end");
+    assert_eq!(seen.into_iter().collect::<BTreeSet<_>>().len() as u128, ALL, "each once");
 }
 
 async fn entries_come_in_the_order_asked(kind: Kind) {

@@ -132,7 +132,7 @@ async fn a_page_of_the_available_knows_how_many_there_are(bench: Bench) {
 }
 
 async fn listed(bench: &Bench, state: DurableState, search: Option<&str>) -> Vec<MitraId> {
-    let query = MitraQuery { state, search: search.map(str::to_owned), after: None, limit: 100 };
+    let query = MitraQuery { state, fresh_within: None, search: search.map(str::to_owned), after: None, limit: 100 };
     bench.list(&query).await.expect("listed").into_iter().map(|profile| profile.row.id).collect()
 }
 
@@ -156,7 +156,7 @@ async fn pages_go_on_where_the_last_one_ended(bench: Bench) {
     for n in [5, 3, 1, 4, 2] {
         bench.online(n).await;
     }
-    let mut query = MitraQuery { state: DurableState::Online, search: None, after: None, limit: 2 };
+    let mut query = MitraQuery { state: DurableState::Online, fresh_within: None, search: None, after: None, limit: 2 };
     let mut seen = Vec::new();
     loop {
         let page = bench.list(&query).await.expect("listed");
@@ -231,7 +231,7 @@ async fn half_of_a_mitra_hides_nobody_behind_it(bench: Bench) {
     scanned.extend(ids(&bench.scan(scanned.last().copied(), 3).await.expect("scanned")));
     assert_eq!(scanned, [1, 3, 4, 5].map(id));
     assert_eq!(ids(&bench.changed_since(0, 3).await.expect("read")), others);
-    let query = MitraQuery { state: DurableState::Any, search: None, after: None, limit: 3 };
+    let query = MitraQuery { state: DurableState::Any, fresh_within: None, search: None, after: None, limit: 3 };
     let listed = bench.list(&query).await.expect("listed");
     assert_eq!(listed.iter().map(|profile| profile.row.id).collect::<Vec<_>>(), others);
 }
