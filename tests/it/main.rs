@@ -8,6 +8,7 @@
 
 mod api;
 mod contract;
+mod deploy;
 mod gateway;
 mod memory_model;
 mod presence;
