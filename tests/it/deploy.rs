@@ -33,6 +33,7 @@ fn systemd_accepts_the_unit() {
     let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output();
     let output = output.expect("systemd-analyze is installed; `scripts/test` installs it");
     // It also speaks of other units of the machine.
-    let about_ours: Vec<_> = said(&output).lines().filter(|line| line.contains("hadir.service")).map(str::to_owned).collect();
+    let about_ours: Vec<_> =
+        said(&output).lines().filter(|line| line.contains("hadir.service")).map(str::to_owned).collect();
     assert!(about_ours.is_empty(), "{about_ours:#?}");
 }
