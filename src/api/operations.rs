@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     domain::SubjectId,
-    protocol::{DashboardNode, ErrorCode, Problem, ReseedReport},
+    protocol::{DashboardNode, ErrorCode, Problem, ReseedReport, timestamp},
     telemetry::Exposition,
 };
 
@@ -32,9 +32,9 @@ pub async fn counts(State(api): State<Api>, _: SignedIn<Readers>) -> Result<Resp
 }
 
 pub async fn nodes(State(api): State<Api>, _: SignedIn<Readers>) -> Result<Response, ApiError> {
-    let nodes = api.presence.nodes();
-    let nodes: Vec<DashboardNode<'_>> = nodes.iter().map(Into::into).collect();
-    Ok(Json(json!({ "nodes": nodes })).into_response())
+    let known = api.presence.nodes();
+    let nodes: Vec<DashboardNode<'_>> = known.nodes.iter().map(Into::into).collect();
+    Ok(Json(json!({ "nodes": nodes, "nodes_as_of": known.as_of.map(timestamp) })).into_response())
 }
 
 #[derive(Deserialize)]

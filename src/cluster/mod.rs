@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use tokio::{
     sync::mpsc,
@@ -28,6 +29,22 @@ use crate::{
 
 /// How long an asker waits for the other nodes.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
+
+/// The nodes as they were last reported.
+#[derive(Clone, Debug)]
+pub struct KnownNodes {
+    /// At least this one. `seen_ms` of another is the age of what is known of it.
+    pub nodes: Vec<NodeRecord>,
+    /// When the mirror last named the others; `None` when it never did.
+    pub as_of: Option<DateTime<Utc>>,
+}
+
+/// What the mirror last answered to a report.
+#[derive(Default)]
+struct Reported {
+    nodes: Vec<NodeRecord>,
+    heard: Option<(Instant, DateTime<Utc>)>,
+}
 
 /// What other nodes ask, behind a lock: a task that answers and is started again takes it over.
 pub type Inbox = tokio::sync::Mutex<mpsc::Receiver<ControlMessage>>;
@@ -53,8 +70,7 @@ pub struct Cluster {
     probe: Probe,
     /// Questions to all nodes that wait for answers, by request.
     asked: Mutex<HashMap<String, mpsc::Sender<(NodeId, u64)>>>,
-    /// The nodes as last reported.
-    nodes: Mutex<Vec<NodeRecord>>,
+    reported: Mutex<Reported>,
 }
 
 impl Cluster {
@@ -67,7 +83,7 @@ impl Cluster {
             mirror: Arc::clone(&replication.mirror),
             probe: Probe::new(replication, probe_interval),
             asked: Mutex::default(),
-            nodes: Mutex::default(),
+            reported: Mutex::default(),
         }
     }
 
@@ -140,7 +156,7 @@ impl Cluster {
             return answers;
         }
         let request = Uuid::new_v4().to_string();
-        let expected = self.nodes.lock().len().max(1);
+        let expected = self.reported.lock().nodes.len().max(1);
         let (sender, mut replies) = mpsc::channel(expected.max(64));
         self.asked.lock().insert(request.clone(), sender);
         let _question = Question { cluster: self, request: &request };
@@ -156,25 +172,32 @@ impl Cluster {
         answers
     }
 
-    /// The live nodes as last reported; at least this one.
-    pub(crate) fn nodes(&self) -> Vec<NodeRecord> {
+    /// The nodes as last reported; at least this one. Without the mirror the others are the last known, with their age.
+    pub(crate) fn nodes(&self) -> KnownNodes {
         let own = self.mode.node_record();
-        let mut nodes = self.nodes.lock().clone();
+        let (mut nodes, heard) = {
+            let reported = self.reported.lock();
+            (reported.nodes.clone(), reported.heard)
+        };
+        if let Some((at, _)) = heard {
+            let since_ms = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+            nodes.iter_mut().for_each(|node| node.seen_ms = node.seen_ms.saturating_add(since_ms));
+        }
         // The others as they last reported; this one as it is.
         match nodes.iter_mut().find(|node| node.node_id == own.node_id) {
             Some(reported) => *reported = own,
             None => nodes.push(own),
         }
-        nodes
+        KnownNodes { nodes, as_of: heard.map(|(_, as_of)| as_of) }
     }
 
-    /// Tells the others of this node and learns of them. Without a mirror this node knows only itself. Returns how
-    /// many nodes are known.
+    /// Tells the others of this node and learns of them. Without a mirror the last answer is kept: what cannot be
+    /// known is not none. Returns how many nodes are live, as far as can be known.
     pub(crate) async fn report(&self) -> usize {
         let reported = if self.mode.mirror_takes_writes() { self.mirror.report_node().await.ok() } else { None };
-        let nodes = reported.unwrap_or_else(|| vec![self.mode.node_record()]);
+        let Some(nodes) = reported else { return 1 };
         let known = nodes.len();
-        *self.nodes.lock() = nodes;
+        *self.reported.lock() = Reported { nodes, heard: Some((Instant::now(), Utc::now())) };
         known
     }
 }

@@ -22,8 +22,8 @@ pub use views::{Answer, ListCursor, ListFilter, ListPage, MitraState, MitraView,
 pub use crate::replication::{PresenceError, Restraint};
 
 use crate::{
-    cluster::Cluster,
-    domain::{Mode, NodeRecord, SubjectId},
+    cluster::{Cluster, KnownNodes},
+    domain::{Mode, SubjectId},
     hub::Hub,
     protocol::ReseedReport,
     replication::Replication,
@@ -70,8 +70,8 @@ impl Presence {
         &self.replication.hub
     }
 
-    /// The live nodes as last reported; at least this one.
-    pub fn nodes(&self) -> Vec<NodeRecord> {
+    /// The nodes as last reported; at least this one.
+    pub fn nodes(&self) -> KnownNodes {
         self.cluster.nodes()
     }
 

@@ -9,7 +9,7 @@ use tokio::{
     time::{interval, sleep, timeout},
 };
 
-use super::{Overview, Presence, PresenceError};
+use super::{KnownNodes, Overview, Presence, PresenceError};
 use crate::{
     domain::{Counts, Mode, SessionStatus, SocketCounts, Source},
     hub::DashboardNews,
@@ -100,7 +100,7 @@ impl Presence {
         *self.overview_memory.last_counts.lock() = Some((counts, as_of));
         self.replication.metrics.set_counts(&counts);
         self.replication.metrics.read("counts", source);
-        let nodes = self.nodes();
+        let KnownNodes { nodes, as_of: nodes_as_of } = self.nodes();
         let sockets = nodes.iter().fold(SocketCounts::default(), |sum, node| SocketCounts {
             mitra: sum.mitra + node.sockets.mitra,
             customer: sum.customer + node.sockets.customer,
@@ -113,6 +113,7 @@ impl Presence {
             counts,
             sockets,
             nodes,
+            nodes_as_of,
             as_of,
             source,
             // The sessions are the store's to count.

@@ -9,7 +9,7 @@ use crate::{
         Counts, Fence, LastHeard, MitraId, MitraRow, NodeRecord, Reachability, SocketCounts, Source, StatusChange,
         StatusReason,
     },
-    protocol::{Check, DashboardBody, StatusBody},
+    protocol::{Check, DashboardBody, StatusBody, timestamp},
     replication::{DurableState, Entry},
 };
 
@@ -86,6 +86,8 @@ pub struct Overview {
     pub counts: Counts,
     pub sockets: SocketCounts,
     pub nodes: Vec<NodeRecord>,
+    /// When the mirror last named the other nodes; `None` when it never did.
+    pub nodes_as_of: Option<DateTime<Utc>>,
     pub as_of: DateTime<Utc>,
     pub source: Source,
     pub stale: bool,
@@ -100,6 +102,7 @@ impl Overview {
             counts: self.counts,
             sockets: self.sockets,
             nodes: self.nodes.iter().map(Into::into).collect(),
+            nodes_as_of: self.nodes_as_of.map(timestamp),
             as_of: self.as_of,
             source: self.source,
             stale: self.stale,

@@ -20,3 +20,16 @@ pub enum ControlMessage {
     /// A node's question to itself, through Valkey: is pub/sub alive, and how late?
     Probe { node: NodeId, nonce: u64 },
 }
+
+impl ControlMessage {
+    /// Its type, for the log.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Status(_) => "status",
+            Self::Disconnect { .. } => "disconnect",
+            Self::CountSockets { .. } => "count_sockets",
+            Self::Sockets { .. } => "sockets",
+            Self::Probe { .. } => "probe",
+        }
+    }
+}

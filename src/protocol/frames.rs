@@ -151,6 +151,8 @@ pub struct DashboardBody<'a> {
     pub counts: Counts,
     pub sockets: SocketCounts,
     pub nodes: Vec<DashboardNode<'a>>,
+    /// When the mirror last named the other nodes; `null` when it never did.
+    pub nodes_as_of: Option<String>,
     #[serde(serialize_with = "serialize_timestamp")]
     pub as_of: DateTime<Utc>,
     pub source: Source,

@@ -17,6 +17,7 @@ mod recent_revisions;
 mod reseed;
 mod signals;
 mod single_flight;
+mod status_hints;
 mod store_client;
 mod supervisor;
 mod trust;
@@ -102,7 +103,8 @@ pub struct Replication {
     pub(crate) reseeder: Arc<Reseeder>,
     pub(crate) change_feed: Arc<ChangeFeed>,
     pub(crate) isolated_nodes: Arc<IsolatedNodes>,
-    pub(crate) supervisor: Arc<Supervisor>,
+    /// Also for tests that run replication alone.
+    pub supervisor: Arc<Supervisor>,
 }
 
 impl Replication {

@@ -60,8 +60,8 @@ impl Propagator {
         self.recent.writing(ids)
     }
 
-    /// Another node committed this change and applied it to the mirror: only the sockets here are told.
-    pub(super) fn told(&self, change: &StatusChange) {
+    /// Another node published this change, and the mirror or the store says the same: only the sockets here are told.
+    pub(super) fn confirmed(&self, change: &StatusChange) {
         // The notification of the same change need not be answered.
         self.recent.remember(change.mitra_id, change.fence);
         self.hub.apply_status(change);

@@ -53,6 +53,11 @@ impl RecentRevisions {
         self.halves.lock().iter().any(|half| half.get(&id).is_some_and(|fence| fence.revision >= revision))
     }
 
+    /// Whether this fence, or a newer one, was propagated here.
+    pub(super) fn knows(&self, id: MitraId, fence: Fence) -> bool {
+        self.halves.lock().iter().any(|half| half.get(&id).is_some_and(|known| *known >= fence))
+    }
+
     pub(super) fn forget_older(&self) {
         Self::turn(&mut self.halves.lock());
     }

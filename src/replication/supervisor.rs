@@ -16,7 +16,7 @@ use tokio::{
     select,
     sync::{
         broadcast::{Receiver, error::RecvError},
-        mpsc,
+        mpsc::{self, error::TrySendError},
     },
     time::{sleep, timeout},
 };
@@ -24,7 +24,7 @@ use tokio::{
 use super::{
     Parts, PresenceError, ReplicationSettings, heartbeats::HeartbeatWriter, mirror_client::MirrorClient,
     mode_control::ModeControl, propagate::Propagator, reseed::Reseeder, signals::Signals, single_flight::StoreReads,
-    store_client::StoreClient, trust::Trust,
+    status_hints::StatusHints, store_client::StoreClient, trust::Trust,
 };
 use crate::{
     domain::{Mode, Source},
@@ -83,6 +83,7 @@ pub struct Supervisor {
     propagator: Arc<Propagator>,
     heartbeats: Arc<HeartbeatWriter>,
     reseeder: Arc<Reseeder>,
+    hints: StatusHints,
     /// What nodes ask each other; `cluster` answers.
     control: mpsc::Sender<ControlMessage>,
     was_started: AtomicBool,
@@ -110,6 +111,7 @@ impl Supervisor {
             propagator: Arc::clone(propagator),
             heartbeats: Arc::clone(heartbeats),
             reseeder: Arc::clone(reseeder),
+            hints: StatusHints::new(parts, propagator),
             control,
             was_started: AtomicBool::new(false),
         }
@@ -128,6 +130,7 @@ impl Supervisor {
         }
         select! {
             () = self.hear(events) => {}
+            () = self.hints.confirm() => {}
             () = self.seed_and_poll() => {}
         }
     }
@@ -137,9 +140,8 @@ impl Supervisor {
         loop {
             match events.recv().await {
                 Ok(MirrorEvent::Snapshot(snapshot)) => self.mirror.hint(&snapshot),
-                Ok(MirrorEvent::Control(ControlMessage::Status(change))) => self.propagator.told(&change),
-                // Waits while the queue is full. It fails only when nothing answers any more, at the stop.
-                Ok(MirrorEvent::Control(message)) => drop(self.control.send(message).await),
+                Ok(MirrorEvent::Control(ControlMessage::Status(change))) => self.hints.heard(change),
+                Ok(MirrorEvent::Control(message)) => self.hand_on(message),
                 // Every return goes through rebuilding: writes made meanwhile are not in the mirror.
                 Ok(MirrorEvent::Connected) => {
                     self.mode.distrust();
@@ -151,6 +153,15 @@ impl Supervisor {
                 }
                 Err(RecvError::Closed) => return,
             }
+        }
+    }
+
+    /// Hands a message to `cluster`. It never waits: answers to other nodes may be slow, and what comes behind must not be.
+    fn hand_on(&self, message: ControlMessage) {
+        if let Err(TrySendError::Full(lost)) = self.control.try_send(message) {
+            // A hint is lost. Who asked counts what was answered in time.
+            self.metrics.watch_skipped(1);
+            tracing::debug!(message = lost.kind(), "too many messages of other nodes wait; one is dropped");
         }
     }
 

@@ -6,7 +6,7 @@ import { clock, ServerClock, span } from '../shared/time.js';
 import { claims, complaint, TokenKeeper } from '../shared/token.js';
 import { Chart } from './chart.js';
 import { Figures, headline, number } from './figures.js';
-import { judge, modes, source } from './health.js';
+import { judge, known, modes, source } from './health.js';
 import { Mitras } from './mitras.js';
 import { Rest } from './rest.js';
 import { Sweeps } from './sweeps.js';
@@ -111,7 +111,7 @@ function show() {
   el('board').hidden = false;
   figures.show(frame);
   chart.add(frame);
-  say(el('nodes-total'), frame.nodes.length === 1 ? 'one' : String(frame.nodes.length));
+  say(el('nodes-total'), known(frame.nodes.length, frame.nodes_as_of && server.age(frame.nodes_as_of)));
   keepRows(el('nodes'), frame.nodes, (node) => node.node_id, nodeRow, (row, node) => {
     const [, mode, sockets, seen] = row.cells;
     say(mode.firstElementChild, node.mode);

@@ -5,6 +5,8 @@ import { clock, span } from '../shared/time.js';
 
 /** Without news for this long the page begins to count aloud; the server promises far more often than that. */
 const UNEASY_MS = 3_500;
+/** What is known of the other nodes is old from here on: a node that reports does so several times within it. */
+const OLD_NODES_MS = 10_000;
 
 const CLOSES = {
   1006: 'The connection was lost or refused.',
@@ -55,6 +57,13 @@ export function judge({ state, frame, silentFor, maxSilence, age, leaving }) {
   if (leaving) return { link: 'Node restarts', level: 'uneasy', old: false };
   if (silentFor > UNEASY_MS) return { link: `Heard ${span(silentFor)} ago`, level: 'uneasy', old: false };
   return { link: 'Live', level: 'good', old: false };
+}
+
+/** How many nodes are known, and how old that is: `age` in ms, null when the mirror never named the other nodes. */
+export function known(count, age) {
+  if (age === null) return 'this one; others unknown';
+  const many = count === 1 ? 'one' : String(count);
+  return age > OLD_NODES_MS ? `${many}, as of ${span(age)} ago` : many;
 }
 
 const MODES = { live: 'live', rebuilding: 'rebuilding the mirror', fallback: 'fallback: the mirror is away', stale: 'stale: both stores are away' };

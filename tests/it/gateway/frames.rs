@@ -26,8 +26,10 @@ async fn each_frame_is_as_its_fixture_says(world: World) {
     seen.insert("error_without_id", socket.frame("error").await);
     let mut customer = node.dial_customer().await;
     let mut dashboard = node.dial_dashboard().await;
-    seen.insert("dashboard", dashboard.frame("dashboard").await);
+    dashboard.frame("dashboard").await;
     seen.insert("history", dashboard.frame("history").await);
+    let with_nodes = |frame: &Value| frame["type"] == "dashboard" && frame["nodes_as_of"].is_string();
+    seen.insert("dashboard", dashboard.until("the nodes are named", with_nodes).await);
     socket.send(json!({ "type": "online", "id": "c1" })).await;
     seen.insert("ack", socket.frame("ack").await);
     seen.insert("availability", customer.sees(1).await);

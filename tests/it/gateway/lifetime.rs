@@ -115,7 +115,7 @@ async fn a_subject_is_disconnected_on_every_node(world: World) {
         sockets.push(Client::dial(node.public(), "/ws/availability", &token).await);
     }
     crate::support::eventually("the nodes know of each other", async || {
-        (here.presence().nodes().len() == 2).then_some(())
+        (here.presence().nodes().nodes.len() == 2).then_some(())
     })
     .await;
     let dashboard = here.token(Role::Dashboard);

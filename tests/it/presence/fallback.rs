@@ -33,6 +33,8 @@ on_cluster!(
     the_sweep_goes_on_when_the_node_that_alone_lost_valkey_is_back,
     the_mitras_of_a_node_that_alone_lost_valkey_stay_available_for_all,
     what_a_node_without_valkey_commits_is_carried_on_by_the_others,
+    without_valkey_the_other_nodes_are_the_last_known_with_their_age,
+    a_node_that_never_reached_valkey_says_that_it_knows_no_other,
 );
 
 async fn each_reader_answers_from_the_mirror_while_it_is_live(world: World) {
@@ -443,7 +445,7 @@ async fn the_sweep_goes_on_when_the_node_that_alone_lost_valkey_is_back(world: W
     socket.commands("online").await;
     // The restraint is for nodes that are known to hold sockets of mitras.
     eventually("the other node knows of the socket", async || {
-        other.presence().nodes().iter().any(|node| node.sockets.mitra == 1).then_some(())
+        other.presence().nodes().nodes.iter().any(|node| node.sockets.mitra == 1).then_some(())
     })
     .await;
     alone.mirror_traffic(Traffic::Cut);
@@ -455,7 +457,7 @@ async fn the_sweep_goes_on_when_the_node_that_alone_lost_valkey_is_back(world: W
         }
     });
     // A node is missed once it did not report for a suspect time. A mitra that is silent before that is rightly taken offline.
-    eventually("the node is missed", async || (other.presence().nodes().len() == 1).then_some(())).await;
+    eventually("the node is missed", async || (other.presence().nodes().nodes.len() == 1).then_some(())).await;
     let silent = other.online_mitra().await;
     eventually("the sweep is held back", async || match other.presence().sweep_silent().await.unwrap() {
         Swept::Restrained { restraint: Restraint::Lost, .. } => Some(()),
@@ -502,4 +504,44 @@ async fn a_node_starts_without_valkey(world: World) {
     assert_eq!(node.presence().mode(), Mode::Fallback);
     assert_eq!(node.presence().reachable(mitra.id).await.unwrap().source, Source::Postgres);
     assert_eq!(node.get("/readyz", "").await.status.as_u16(), 200);
+}
+
+async fn without_valkey_the_other_nodes_are_the_last_known_with_their_age(world: World) {
+    let (here, there) = (world.node().await, world.node().await);
+    let mitra = there.online_mitra().await;
+    let _socket = there.dial_mitra(&mitra).await;
+    let service = here.token(Role::Service);
+    let counts = async || here.good("/internal/counts", &service).await;
+    eventually("the other node's socket is counted", async || {
+        (counts().await["sockets"]["mitra"] == 1).then_some(())
+    })
+    .await;
+    here.mirror_traffic(Traffic::Cut);
+    here.reaches(Mode::Fallback).await;
+    let old = eventually("the other node's report is a second old", async || {
+        let frame = counts().await;
+        let nodes = frame["nodes"].as_array().unwrap().clone();
+        assert_eq!((nodes.len(), &frame["sockets"]["mitra"]), (2, &json!(1)), "{frame}");
+        nodes.iter().any(|node| node["seen_ms"].as_u64() > Some(1_000)).then_some(frame)
+    })
+    .await;
+    let nodes = here.good("/internal/nodes", &service).await;
+    assert_eq!((&nodes["nodes_as_of"], nodes["nodes"].as_array().unwrap().len()), (&old["nodes_as_of"], 2), "{nodes}");
+    here.mirror_traffic(Traffic::Flows);
+    here.reaches(Mode::Live).await;
+    eventually("the nodes are named anew", async || {
+        (counts().await["nodes_as_of"] != old["nodes_as_of"]).then_some(())
+    })
+    .await;
+}
+
+async fn a_node_that_never_reached_valkey_says_that_it_knows_no_other(world: World) {
+    let there = world.node().await;
+    let here = world.node_with(&[("VALKEY_URL", "redis://127.0.0.1:1")]).await;
+    let mitra = there.online_mitra().await;
+    let _socket = there.dial_mitra(&mitra).await;
+    let frame = here.good("/internal/counts", &here.token(Role::Service)).await;
+    assert_eq!((&frame["nodes_as_of"], frame["nodes"].as_array().unwrap().len()), (&json!(null), 1), "{frame}");
+    let mut dashboard = there.dial_dashboard().await;
+    dashboard.until("this one names the others", |frame| frame["nodes_as_of"].is_string()).await;
 }

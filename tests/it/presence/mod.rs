@@ -6,6 +6,7 @@ mod fallback;
 mod feed;
 mod heartbeats;
 mod interleavings;
+mod messages;
 mod push;
 mod seed;
 mod sweeps;

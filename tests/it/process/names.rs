@@ -10,7 +10,7 @@ async fn a_second_node_with_the_same_name_takes_another_and_both_are_reported(wo
     let (first, second) = (world.node_with(&TWIN).await, world.node_with(&TWIN).await);
     for node in [&first, &second] {
         let names = eventually("both are reported", async || {
-            let nodes = node.presence().nodes();
+            let nodes = node.presence().nodes().nodes;
             let names: Vec<String> = nodes.iter().map(|node| node.node_id.to_string()).collect();
             (names.len() == 2).then_some(names)
         })
@@ -21,7 +21,7 @@ async fn a_second_node_with_the_same_name_takes_another_and_both_are_reported(wo
     first.stop().await;
     // The name is free again, for a node that was restarted.
     let third = world.node_with(&TWIN).await;
-    let own = third.presence().nodes().into_iter().map(|node| node.node_id.to_string());
+    let own = third.presence().nodes().nodes.into_iter().map(|node| node.node_id.to_string());
     assert!(own.into_iter().any(|name| name == "twin"));
     second.stop().await;
     third.stop().await;
