@@ -12,7 +12,7 @@ use super::{Parts, mirror_client::MirrorClient, mode_control::ModeControl, propa
 use crate::{
     domain::{MitraId, StatusChange, StatusReason},
     hub::Hub,
-    mirror::BATCH,
+    mirror::{BATCH, Entry},
 };
 
 /// Hints that may wait. Beyond it they are dropped.
@@ -100,13 +100,15 @@ impl StatusHints {
         ids.iter().filter_map(|id| waiting.remove(id)).collect()
     }
 
-    /// Believes what the mirror says too. Answers the rest, and deactivations: they close sockets for good.
+    /// Believes what the mirror's record says too. Answers the rest.
     async fn confirm_by_mirror(&self, hints: Vec<StatusChange>) -> Vec<StatusChange> {
         let ids: Vec<MitraId> = hints.iter().map(|change| change.mitra_id).collect();
         let Some(entries) = self.mirror.trusted_entries(&ids).await else { return hints };
-        let (same, unlike): (Vec<_>, Vec<_>) = hints.into_iter().zip(entries).partition(|(change, entry)| {
-            change.active && entry.as_ref().is_some_and(|entry| entry.facts == change.facts)
-        });
+        let agrees = |change: &StatusChange, entry: &Option<Entry>| {
+            entry.as_ref().is_some_and(|entry| entry.facts == change.facts)
+        };
+        let (same, unlike): (Vec<_>, Vec<_>) =
+            hints.into_iter().zip(entries).partition(|(change, entry)| agrees(change, entry));
         same.iter().for_each(|(change, _)| self.propagator.confirmed(change));
         unlike.into_iter().map(|(change, _)| change).collect()
     }
