@@ -8,7 +8,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::sleep};
 
-use super::{Parts, mirror_client::MirrorClient, mode_control::ModeControl, propagate::Propagator, store_client::StoreClient};
+use super::{
+    Parts, mirror_client::MirrorClient, mode_control::ModeControl, propagate::Propagator, store_client::StoreClient,
+};
 use crate::{
     domain::{MitraId, StatusChange, StatusReason},
     hub::Hub,

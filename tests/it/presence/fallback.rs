@@ -512,10 +512,8 @@ async fn without_valkey_the_other_nodes_are_the_last_known_with_their_age(world:
     let _socket = there.dial_mitra(&mitra).await;
     let service = here.token(Role::Service);
     let counts = async || here.good("/internal/counts", &service).await;
-    eventually("the other node's socket is counted", async || {
-        (counts().await["sockets"]["mitra"] == 1).then_some(())
-    })
-    .await;
+    eventually("the other node's socket is counted", async || (counts().await["sockets"]["mitra"] == 1).then_some(()))
+        .await;
     here.mirror_traffic(Traffic::Cut);
     here.reaches(Mode::Fallback).await;
     let old = eventually("the other node's report is a second old", async || {
