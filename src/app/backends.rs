@@ -61,7 +61,7 @@ pub(super) async fn open(config: &mut Config, lifecycle: &Lifecycle) -> Result<B
             Arc::new(PostgresStore::connect(settings)?)
         }
     };
-    let mirror = mirror(config, lifecycle).await?;
+    let mirror = mirror(config, config.node_id.clone(), lifecycle).await?;
     Ok(Backends { store, mirror, node_lock })
 }
 
@@ -143,7 +143,8 @@ pub(super) async fn look_at_store(config: &Config) -> Vec<Result<String, String>
     }
 }
 
-pub(super) async fn mirror(config: &Config, lifecycle: &Lifecycle) -> Result<Arc<dyn Mirror>> {
+/// The mirror, on which `node` is this process.
+pub(super) async fn mirror(config: &Config, node: NodeId, lifecycle: &Lifecycle) -> Result<Arc<dyn Mirror>> {
     let settings = MirrorSettings {
         suspect_after: config.timing.suspect_after,
         snapshot_ttl: config.timing.snapshot_ttl,
@@ -161,7 +162,7 @@ pub(super) async fn mirror(config: &Config, lifecycle: &Lifecycle) -> Result<Arc
         command_timeout: config.mirror.command_timeout,
         connect_timeout: config.mirror.connect_timeout,
         mirror: settings,
-        node: config.node_id.clone(),
+        node,
     };
     Ok(Arc::new(ValkeyMirror::connect(settings, lifecycle.lent()).await?))
 }

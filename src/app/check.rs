@@ -1,7 +1,9 @@
 //! Looking at everything that `serve` needs from outside, changing nothing.
 
 use super::backends;
-use crate::{auth::PublicKeys, config::Config, lifecycle::Lifecycle, telemetry::Metrics};
+use uuid::Uuid;
+
+use crate::{auth::PublicKeys, config::Config, domain::NodeId, lifecycle::Lifecycle, telemetry::Metrics};
 
 /// One thing that was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,22 +20,20 @@ pub async fn check(config: &Config) -> Vec<CheckLine> {
     let lifecycle = Lifecycle::default();
     let found = backends::look_at_store(config).await;
     let mut lines: Vec<CheckLine> = found.into_iter().map(|result| line("store", result)).collect();
-    let mirror = match backends::mirror(config, &lifecycle).await {
+    // A node of its own: the record of the one that runs here stays.
+    let node = NodeId::new(&format!("check-{}", Uuid::new_v4().simple()));
+    let mirror = match backends::mirror(config, node, &lifecycle).await {
         Ok(mirror) => mirror,
         Err(error) => {
             lines.push(line("mirror", Err(format!("{error:#}"))));
             return lines;
         }
     };
-    let mirror_line = match mirror.tick().await {
-        Ok(pulse) => Ok(match pulse.epoch {
-            Some(_) => format!("{}, seeded", mirror.source().as_str()),
-            None => format!("{}, to be seeded at start", mirror.source().as_str()),
-        }),
-        Err(error) => Err(format!("{error}; see that Valkey runs and that VALKEY_URL is right")),
-    };
+    match mirror.preflight(config.mirror.connect_timeout).await {
+        Ok(found) => lines.push(line("mirror", Ok(found))),
+        Err(misfits) => lines.extend(misfits.into_iter().map(|misfit| line("mirror", Err(misfit)))),
+    }
     mirror.close().await;
-    lines.push(line("mirror", mirror_line));
     lines.extend(public_keys(config).await);
     lines
 }

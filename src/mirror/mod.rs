@@ -34,8 +34,33 @@ pub const NODE_LIFE: Duration = Duration::from_secs(10);
 
 /// The mirror did not answer in time, or not with what was asked. Never evidence that something is absent.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the mirror is unavailable: {0}")]
-pub struct MirrorError(pub String);
+#[error("the mirror is unavailable: {why}")]
+pub struct MirrorError {
+    why: String,
+    timed_out: bool,
+}
+
+impl MirrorError {
+    /// It answered with an error, or cannot be asked.
+    pub fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), timed_out: false }
+    }
+
+    /// It did not answer before the deadline.
+    pub fn timeout(why: impl Into<String>) -> Self {
+        Self { why: why.into(), timed_out: true }
+    }
+
+    /// The reason in words.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// Whether the deadline passed.
+    pub fn timed_out(&self) -> bool {
+        self.timed_out
+    }
+}
 
 /// What a mirror needs to know about time and capacity; from the configuration.
 #[derive(Clone, Debug)]
@@ -269,6 +294,10 @@ pub trait Mirror: Send + Sync + 'static {
 
     /// The node's own probe did not come back: replaces the listening connection. [`MirrorEvent::Missed`] follows.
     async fn resubscribe(&self) {}
+
+    /// Tries what a node will do, with keys of its own that it removes. What was found in words, or every misfit. `patience`:
+    /// how long it may take to connect.
+    async fn preflight(&self, patience: Duration) -> Result<String, Vec<String>>;
 
     /// Ends connections and takes the node's record away; nothing may be called after.
     async fn close(&self);

@@ -251,7 +251,8 @@ impl MirrorClient {
                 Ok(value)
             }
             Err(error) => {
-                self.metrics.mirror_command(op, Outcome::Error);
+                let outcome = if error.timed_out() { Outcome::Timeout } else { Outcome::Error };
+                self.metrics.mirror_command(op, outcome);
                 tracing::debug!(op, %error, "the mirror did not answer");
                 self.mode.mirror_failed(&error, kind == Kind::Write);
                 Err(error)

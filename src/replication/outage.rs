@@ -22,7 +22,7 @@ struct State {
 impl Outage {
     /// The mirror failed. Whether that is an outage is decided by the mode.
     pub(super) fn failed(&self, error: &MirrorError) {
-        self.0.lock().reason = Some(error.0.clone());
+        self.0.lock().reason = Some(error.why().to_owned());
     }
 
     /// The mode changed. An outage lasts until the mirror is trusted again: one that comes and goes is one outage.

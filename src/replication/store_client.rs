@@ -105,9 +105,9 @@ impl StoreClient {
 
     fn measured<T>(&self, op: &'static str, answer: Result<T, StoreError>) -> Result<T, PresenceError> {
         let outcome = match &answer {
-            Err(StoreError::Unavailable(_)) => {
+            Err(error @ StoreError::Unavailable(_)) => {
                 self.trust.store_failed();
-                Outcome::Error
+                if error.timed_out() { Outcome::Timeout } else { Outcome::Error }
             }
             _ => {
                 self.trust.store_answered();

@@ -56,6 +56,21 @@ pub enum StoreError {
     Unavailable(String),
 }
 
+/// How the reason ends when a deadline passed.
+const IN_TIME: &str = " in time";
+
+impl StoreError {
+    /// A deadline passed. `what` did not happen in time.
+    pub(crate) fn timeout(what: &str) -> Self {
+        Self::Unavailable(format!("{what}{IN_TIME}"))
+    }
+
+    /// Whether it is of [`Self::timeout`].
+    pub fn timed_out(&self) -> bool {
+        matches!(self, Self::Unavailable(why) if why.ends_with(IN_TIME))
+    }
+}
+
 /// What a write did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transition {

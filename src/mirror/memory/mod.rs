@@ -243,6 +243,10 @@ impl Mirror for MemoryMirror {
         Ok(self.state.lock().publishing.history())
     }
 
+    async fn preflight(&self, _patience: Duration) -> Result<String, Vec<String>> {
+        Ok("memory of this process, to be seeded at start".to_owned())
+    }
+
     async fn close(&self) {
         self.state.lock().nodes.clear();
     }

@@ -8,11 +8,11 @@ use std::{
 use fred::types::Value;
 
 use super::{
-    ValkeyMirror, catalog, control_json, parse_fence,
+    ValkeyMirror, catalog, control_json,
     reply::{self, decimal},
 };
 use crate::{
-    domain::{LastHeard, MitraId, StatusChange},
+    domain::{Fence, LastHeard, MitraId, StatusChange},
     mirror::{
         Applied, ApplyReport, BATCH, Beat, BeatReport, Entries, Entry, Mirror, MirrorError, Pulse, Refusal, Refused,
         Suspects, Write,
@@ -140,4 +140,12 @@ impl ValkeyMirror {
             .collect();
         Ok(Entries { of_each: of_each?, epoch })
     }
+}
+
+fn parse_fence(text: &str) -> Result<Fence, MirrorError> {
+    text.split_once(':')
+        .and_then(|(generation, revision)| {
+            Some(Fence { generation: generation.parse().ok()?, revision: revision.parse().ok()? })
+        })
+        .ok_or_else(|| MirrorError::new(format!("script `apply` answered `{text}`, which is no outcome")))
 }

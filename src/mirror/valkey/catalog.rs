@@ -34,12 +34,23 @@ impl Script {
 
 macro_rules! scripts {
     ($($constant:ident = $file:literal),* $(,)?) => {
+        /// The texts of all scripts that run for the sake of the mirror.
+        #[cfg(test)]
+        pub(super) fn every_source() -> impl Iterator<Item = &'static str> {
+            [$(&$constant),*].into_iter().map(Script::source)
+        }
+
         $(pub(super) static $constant: Script = Script::new(
             $file,
             concat!(include_str!("scripts/prelude.lua"), include_str!(concat!("scripts/", $file, ".lua"))),
         );)*
     };
 }
+
+/// Which rights are missing; without the prelude, which writes.
+pub(super) static RIGHTS: Script = Script::new("rights", include_str!("scripts/rights.lua"));
+/// A write and its removal.
+pub(super) static TRIAL: Script = Script::new("trial", include_str!("scripts/trial.lua"));
 
 scripts! {
     APPLY = "apply",

@@ -89,7 +89,7 @@ pub(super) struct Connection {
     /// Of the servers and of the Sentinels.
     secrets: Vec<String>,
     /// The servers in words.
-    place: String,
+    pub place: String,
     is_tls: bool,
     pub database: u8,
     pub clustered: bool,
@@ -229,7 +229,10 @@ impl Connection {
         for secret in &self.secrets {
             text = text.replace(secret, "***");
         }
-        MirrorError(text)
+        match error.kind() {
+            fred::error::ErrorKind::Timeout => MirrorError::timeout(text),
+            _ => MirrorError::new(text),
+        }
     }
 
     /// What remembers why the command connection was lost or cannot be made.

@@ -18,6 +18,7 @@
 //! | `hadir:mitras` | HASH | id to its record: state, online epoch, fence, sessions, capacity (see `scripts/prelude.lua`) |
 //! | `hadir:claimed` | ZSET | id by time of its claim as silent, until the truth decided |
 //! | `hadir:sweep` | HASH | what the present sweep may still take, and since when sweeps have been held back |
+//! | `hadir:trial:<random>` | STRING | of `hadir check`, for a moment |
 //! | `hadir:nodes` | HASH | node to `<written at, ms>:<record, JSON>` |
 //!
 //! | channel | message |
@@ -32,7 +33,8 @@ pub(super) const FIXED: usize = 10;
 
 /// The names in force: prefix and database applied.
 pub(super) struct Keys {
-    prefix: String,
+    /// Before every name.
+    pub prefix: String,
     fixed: [Key; FIXED],
     /// The score of caution among sweeps.
     pub caution: Key,
@@ -86,6 +88,11 @@ impl Keys {
         let mut keys = Vec::with_capacity(FIXED + more);
         keys.extend_from_slice(&self.fixed);
         keys
+    }
+
+    /// A key that no other program has, for `hadir check`.
+    pub fn trial(&self) -> Key {
+        Key::from(format!("{}hadir:trial:{}", self.prefix, uuid::Uuid::new_v4().simple()))
     }
 
     /// Where the last heartbeat of one mitra stands.

@@ -78,8 +78,13 @@ impl Reply {
     }
 }
 
+/// All words of a list.
+pub(super) fn strings(mut reply: Reply) -> Result<Vec<String>, MirrorError> {
+    (0..reply.len()).map(|_| reply.text()).collect()
+}
+
 fn unexpected(of: &str, wanted: &str) -> MirrorError {
-    MirrorError(format!("script `{of}` answered without {wanted}"))
+    MirrorError::new(format!("script `{of}` answered without {wanted}"))
 }
 
 fn timestamp(of: &str, value: Option<Value>) -> Result<DateTime<Utc>, MirrorError> {

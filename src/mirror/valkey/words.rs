@@ -18,6 +18,13 @@ const KNOWN: &[(&str, &str)] = &[
     ("WRONGPASS", "PLACE refuses the user or the password in VALKEY_URL"),
     ("NOAUTH", "PLACE wants a password, and VALKEY_URL has none"),
     ("must be called with the client already authenticated", "PLACE wants a password, and VALKEY_URL has none"),
+    ("OOM ", "PLACE is full: it has reached maxmemory and takes no writes; give it more"),
+    ("READONLY", "PLACE is a replica and takes no writes; name the primary in VALKEY_URL, or the Sentinels"),
+    ("MISCONF", "PLACE takes no writes, because it cannot save to its disk; its log says why"),
+    ("NOREPLICAS", "PLACE takes no writes, because it has too few replicas (min-replicas-to-write)"),
+    ("LOADING", "PLACE is still loading its data"),
+    ("MASTERDOWN", "PLACE is a replica that has lost its primary"),
+    ("CLUSTERDOWN", "PLACE is part of a cluster that is not well"),
     ("failed to lookup address", "the host in PLACE has no address in DNS"),
 ];
 
@@ -36,6 +43,12 @@ pub(super) fn in_words(said: &str, place: &str) -> String {
     if let Some((_, meaning)) = KNOWN.iter().find(|(part, _)| said.contains(part)) {
         return meaning.replace("PLACE", place);
     }
+    // Which one is missing stands in the server's own words.
+    let refused = ["NOPERM ", "ACL failure in script: "].iter().find_map(|kind| Some(said.split_once(kind)?.1));
+    if let Some(refused) = refused {
+        let refused = refused.split(" script: ").next().unwrap_or(refused);
+        return format!("the user in VALKEY_URL lacks a right at {place}: {refused}");
+    }
     // What the standard library writes of an error of the system.
     let message = said.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));
     message.map_or_else(|| said.to_owned(), |(message, _)| format!("{message}, at {place}"))
@@ -51,6 +64,11 @@ mod tests {
         assert_eq!(in_words(refused, "a:1"), "the connection is refused at a:1");
         let other = "IO Error: Os { code: 113, kind: HostUnreachable, message: \"No route to host\" }";
         assert_eq!(in_words(other, "a:1"), "No route to host, at a:1");
-        assert_eq!(in_words("OOM command not allowed", "a:1"), "OOM command not allowed");
+        let right = "Unknown Error: NOPERM No permissions to access a key";
+        assert_eq!(
+            in_words(right, "a:1"),
+            "the user in VALKEY_URL lacks a right at a:1: No permissions to access a key"
+        );
+        assert_eq!(in_words("ERR of another kind", "a:1"), "ERR of another kind");
     }
 }

@@ -151,7 +151,7 @@ pub(super) fn read_only() -> StoreError {
 }
 
 pub(super) fn too_slow() -> StoreError {
-    StoreError::Unavailable("Postgres did not answer in time".to_owned())
+    StoreError::timeout("Postgres did not answer")
 }
 
 /// Values that break a rule are the caller's; everything else means that the store cannot be asked now.
@@ -159,9 +159,8 @@ pub(super) fn explain(error: sqlx::Error) -> StoreError {
     let refused = match error {
         sqlx::Error::Database(refused) => refused,
         sqlx::Error::PoolTimedOut => {
-            return StoreError::Unavailable(
-                "no connection to Postgres within HADIR_DB_ACQUIRE_TIMEOUT_MS: it is away, or all connections are in use"
-                    .to_owned(),
+            return StoreError::timeout(
+                "no connection to Postgres within HADIR_DB_ACQUIRE_TIMEOUT_MS: it is away, or all connections are in use and none was free",
             );
         }
         other => return StoreError::Unavailable(other.to_string()),
@@ -174,6 +173,7 @@ pub(super) fn explain(error: sqlx::Error) -> StoreError {
             StoreError::Invalid(refused.message().to_owned())
         }
         ("25006", _) => read_only(),
+        ("57014", _) if refused.message().contains("statement timeout") => too_slow(),
         ("55P03" | "40P01", _) => StoreError::Busy,
         ("42501", _) => StoreError::Unavailable(format!(
             "the user of DATABASE_URL lacks a right ({}); `hadir check` names all that are missing",

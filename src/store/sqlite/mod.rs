@@ -135,7 +135,7 @@ impl SqliteStore {
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
         match timeout(self.settings.query_timeout, work).await {
             Ok(answer) => answer.map_err(explain),
-            Err(_) => Err(StoreError::Unavailable("the database file did not answer in time".to_owned())),
+            Err(_) => Err(StoreError::timeout("the database file did not answer")),
         }
     }
 }
@@ -149,8 +149,8 @@ fn explain(error: sqlx::Error) -> StoreError {
             }
         }
         // The primary code in the lower byte: busy, locked.
-        sqlx::Error::Database(refused) if matches!(primary_code(&**refused), Some(5 | 6)) => StoreError::Unavailable(
-            "another process holds the database file: end its transaction, and let only Hadir write".to_owned(),
+        sqlx::Error::Database(refused) if matches!(primary_code(&**refused), Some(5 | 6)) => StoreError::timeout(
+            "another process holds the database file: end its transaction, and let only Hadir write; it was not free",
         ),
         _ => StoreError::Unavailable(error.to_string()),
     }

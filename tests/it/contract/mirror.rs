@@ -32,7 +32,7 @@ use tokio::sync::broadcast;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::support::valkey::Server;
+use crate::support::{rights::documented_user, valkey::Server};
 
 /// Runs each test on both implementations.
 macro_rules! on_both {
@@ -111,7 +111,9 @@ impl Kind {
             Self::Memory => Bench { mirror: Arc::new(MemoryMirror::new(settings)), _server: None },
             Self::Valkey => {
                 let server = Server::start();
-                let mirror = Arc::new(connect(&server.url(0), None, settings).await);
+                // With the rights that the deployment page lists, and none besides.
+                let url = documented_user(&server, 0);
+                let mirror = Arc::new(connect(&url, None, settings).await);
                 listening(&*mirror).await;
                 Bench { mirror, _server: Some(server) }
             }

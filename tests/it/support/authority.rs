@@ -36,6 +36,24 @@ impl Authority {
         (at("server.pem"), at("server.key"))
     }
 
+    /// What a Valkey is started with to take TLS at this port, and to speak it to others, with a certificate for 127.0.0.1.
+    pub fn valkey_arguments(&self, port: u16) -> Vec<String> {
+        let (certificate, key) = self.issue("IP:127.0.0.1");
+        let text = |path: PathBuf| path.display().to_string();
+        [
+            ["--tls-port", &port.to_string()],
+            ["--tls-cert-file", &text(certificate)],
+            ["--tls-key-file", &text(key)],
+            ["--tls-ca-cert-file", &text(self.certificate())],
+            ["--tls-auth-clients", "no"],
+            ["--tls-replication", "yes"],
+        ]
+        .concat()
+        .into_iter()
+        .map(str::to_owned)
+        .collect()
+    }
+
     fn openssl(&self, arguments: &str) {
         let folder: &Path = self.folder.path();
         let made = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output();

@@ -1,6 +1,7 @@
 //! A private Valkey cluster: three primaries that share the slots, a replica of each, ended with the test.
 
 use super::{
+    authority::Authority,
     eventually,
     valkey::{Answer, Server, free_port},
 };
@@ -14,6 +15,8 @@ const NODE_TIMEOUT_MS: &str = "3500";
 pub struct ValkeyCluster {
     /// First the primaries, then a replica of each, in the same order.
     servers: Vec<Server>,
+    /// Where each takes TLS, if they do.
+    tls_ports: Vec<u16>,
     /// Which one [`Self::lose_another`] ended.
     lost: Option<usize>,
 }
@@ -21,13 +24,29 @@ pub struct ValkeyCluster {
 impl ValkeyCluster {
     /// A cluster that is well and whose replicas are in step.
     pub async fn start() -> Self {
-        let mut buses = Vec::new();
+        Self::launch(None).await
+    }
+
+    /// The same with TLS, among its servers too, and with certificates of this authority.
+    pub async fn start_encrypted(authority: &Authority) -> Self {
+        Self::launch(Some(authority)).await
+    }
+
+    async fn launch(authority: Option<&Authority>) -> Self {
+        let (mut buses, mut tls_ports) = (Vec::new(), Vec::new());
         let servers: Vec<Server> = (0..PRIMARIES * 2)
             .map(|_| {
                 // The usual bus port, ten thousand above, may be none.
                 let bus = free_port();
                 buses.push(bus);
-                Server::start_with(None, |_| arguments(bus))
+                let mut arguments = arguments(bus);
+                if let Some(authority) = authority {
+                    let port = free_port();
+                    tls_ports.push(port);
+                    arguments.extend(authority.valkey_arguments(port));
+                    arguments.extend(["--tls-cluster", "yes"].map(str::to_owned));
+                }
+                Server::start_with(None, |_| arguments.clone())
             })
             .collect();
         for (index, server) in servers.iter().enumerate() {
@@ -37,12 +56,13 @@ impl ValkeyCluster {
                 let slots = slots_of(index);
                 raw.ask(&["CLUSTER", "ADDSLOTSRANGE", &slots.start.to_string(), &(slots.end - 1).to_string()]);
             }
-            let (port, bus) = (servers[0].port().to_string(), buses[0].to_string());
+            let port = tls_ports.first().copied().unwrap_or(servers[0].port()).to_string();
+            let bus = buses[0].to_string();
             if index > 0 {
                 raw.ask(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
             }
         }
-        let cluster = Self { servers, lost: None };
+        let cluster = Self { servers, tls_ports, lost: None };
         cluster.everywhere("all have met", |server| known(server, "@").len() == PRIMARIES * 2).await;
         for (index, replica) in cluster.servers.iter().enumerate().skip(PRIMARIES) {
             let primary = cluster.servers[index - PRIMARIES].raw().ask(&["CLUSTER", "MYID"]).text().expect("an id");
@@ -60,7 +80,11 @@ impl ValkeyCluster {
 
     /// What nodes are told: the primary of these keys alone, which is the one that will be lost.
     pub fn url(&self, prefix: &str) -> String {
-        format!("valkey-cluster://{}", self.servers[self.place(prefix)].address())
+        let place = self.place(prefix);
+        match self.tls_ports.get(place) {
+            Some(port) => format!("valkeys-cluster://127.0.0.1:{port}"),
+            None => format!("valkey-cluster://{}", self.servers[place].address()),
+        }
     }
 
     /// The primary of the keys with this prefix.

@@ -10,6 +10,7 @@ pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod rights;
 pub mod sentinels;
 pub mod valkey;
 pub mod world;

@@ -3,8 +3,9 @@
 use std::fs;
 
 use super::{
+    authority::Authority,
     eventually,
-    valkey::{Answer, Server},
+    valkey::{Answer, Server, free_port},
 };
 
 /// What the Sentinels call the primary.
@@ -24,6 +25,14 @@ pub struct Sentinels {
     /// Named after the primary is gone.
     pub replica: Server,
     sentinels: Vec<Server>,
+    /// Where the replica is named, and the Sentinels are asked: with TLS at other ports.
+    ports: Ports,
+}
+
+struct Ports {
+    replica: u16,
+    sentinels: Vec<u16>,
+    are_encrypted: bool,
 }
 
 impl Sentinels {
@@ -31,8 +40,38 @@ impl Sentinels {
     pub async fn start() -> Self {
         let primary = Server::with_password(PASSWORD);
         let replica = primary.replica();
-        let sentinels = (0..SENTINELS).map(|_| sentinel(primary.port())).collect();
-        let sentinels = Self { primary, replica, sentinels };
+        let sentinels: Vec<Server> = (0..SENTINELS).map(|_| sentinel(primary.port(), "")).collect();
+        let ports = Ports {
+            replica: replica.port(),
+            sentinels: sentinels.iter().map(Server::port).collect(),
+            are_encrypted: false,
+        };
+        Self { primary, replica, sentinels, ports }.in_order().await
+    }
+
+    /// The same with TLS everywhere, with certificates of this authority.
+    pub async fn start_encrypted(authority: &Authority) -> Self {
+        let [first, second] = [free_port(), free_port()];
+        let primary = Server::start_with(Some(PASSWORD), |_| authority.valkey_arguments(first));
+        let of = ["--replicaof", "127.0.0.1", &first.to_string()].map(str::to_owned);
+        let replica =
+            Server::start_with(Some(PASSWORD), |_| [authority.valkey_arguments(second), of.to_vec()].concat());
+        let mut ports = Ports { replica: second, sentinels: Vec::new(), are_encrypted: true };
+        let sentinels = (0..SENTINELS).map(|_| {
+            let port = free_port();
+            ports.sentinels.push(port);
+            let lines = authority
+                .valkey_arguments(port)
+                .chunks(2)
+                .fold(String::new(), |lines, pair| lines + pair[0].trim_start_matches('-') + " " + &pair[1] + "\n");
+            sentinel(first, &lines)
+        });
+        let sentinels = sentinels.collect();
+        Self { primary, replica, sentinels, ports }.in_order().await
+    }
+
+    async fn in_order(self) -> Self {
+        let sentinels = self;
         eventually("the Sentinels know everybody", async || {
             let well = sentinels.sentinels.iter().all(|sentinel| {
                 let others = (SENTINELS - 1).to_string();
@@ -51,11 +90,12 @@ impl Sentinels {
 
     /// The same with so many of the Sentinels.
     pub fn url_of(&self, count: usize) -> String {
-        let mut addresses = self.sentinels.iter().take(count).map(|sentinel| sentinel.address().to_string());
+        let mut addresses = self.ports.sentinels.iter().take(count).map(|port| format!("127.0.0.1:{port}"));
+        let scheme = if self.ports.are_encrypted { "valkeys-sentinel" } else { "valkey-sentinel" };
         let first = addresses.next().expect("at least one");
         let others: String = addresses.map(|address| format!("&node={address}")).collect();
         format!(
-            "valkey-sentinel://:{PASSWORD}@{first}/0?sentinelServiceName={SERVICE}&sentinelPassword={SENTINEL_PASSWORD}{others}"
+            "{scheme}://:{PASSWORD}@{first}/0?sentinelServiceName={SERVICE}&sentinelPassword={SENTINEL_PASSWORD}{others}"
         )
     }
 
@@ -66,7 +106,7 @@ impl Sentinels {
 
     /// Waits until a Sentinel names the replica as primary, and it is one.
     pub async fn promoted(&self) {
-        let port = self.replica.port().to_string();
+        let port = self.ports.replica.to_string();
         eventually("the replica is promoted", async || {
             let named = self.sentinels.iter().any(|sentinel| field(sentinel, "port") == port);
             (named && self.replica.says("replication", "role:master")).then_some(())
@@ -83,12 +123,13 @@ impl Sentinels {
     }
 }
 
-fn sentinel(primary: u16) -> Server {
+/// `more`: further lines of its configuration.
+fn sentinel(primary: u16, more: &str) -> Server {
     Server::launch(Some(SENTINEL_PASSWORD), |port, folder| {
         let file = format!("{folder}/sentinel.conf");
         let configuration = format!(
             "port {port}\nbind 127.0.0.1\ndir {folder}\nrequirepass {SENTINEL_PASSWORD}\n\
-             sentinel sentinel-pass {SENTINEL_PASSWORD}\n\
+             {more}sentinel sentinel-pass {SENTINEL_PASSWORD}\n\
              sentinel monitor {SERVICE} 127.0.0.1 {primary} {QUORUM}\n\
              sentinel auth-pass {SERVICE} {PASSWORD}\n\
              sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}\n\

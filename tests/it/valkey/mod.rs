@@ -1,8 +1,12 @@
 //! Valkey as operators meet it: its outages in the log, TLS, passwords, rights and sockets.
 
+mod checking;
+mod encrypted_topologies;
 mod encryption;
 mod outage;
+mod rights;
 mod signing_in;
+mod timeouts;
 
 use std::time::Duration;
 
@@ -20,10 +24,19 @@ use crate::support::eventually;
 
 /// A mirror at an address, with these files of TLS.
 async fn open(url: &str, tls: ValkeyTls) -> Result<ValkeyMirror, ValkeySetupError> {
+    open_as(url, tls, None).await
+}
+
+/// The same in the clear, with a prefix.
+async fn open_with_prefix(url: &str, prefix: &str) -> ValkeyMirror {
+    open_as(url, ValkeyTls::default(), Some(prefix)).await.expect("a usable address")
+}
+
+async fn open_as(url: &str, tls: ValkeyTls, prefix: Option<&str>) -> Result<ValkeyMirror, ValkeySetupError> {
     let settings = ValkeySettings {
         url: url.to_owned(),
         tls,
-        key_prefix: None,
+        key_prefix: prefix.map(str::to_owned),
         command_timeout: Duration::from_millis(1_500),
         connect_timeout: Duration::from_secs(5),
         mirror: MirrorSettings {
@@ -36,8 +49,14 @@ async fn open(url: &str, tls: ValkeyTls) -> Result<ValkeyMirror, ValkeySetupErro
     ValkeyMirror::connect(settings, &TaskTracker::new()).await
 }
 
-/// Expects that both connections stand: commands are answered, and messages are heard. Closes the mirror.
+/// Expects that the mirror works, and closes it.
 async fn works(what: &str, mirror: ValkeyMirror) {
+    answers(what, &mirror).await;
+    mirror.close().await;
+}
+
+/// Expects that both connections stand: commands are answered, and messages are heard.
+async fn answers(what: &str, mirror: &ValkeyMirror) {
     eventually(what, async || mirror.open_epoch(0).await.ok()).await;
     let probe = ControlMessage::Probe { node: NodeId::new("n1"), nonce: 7 };
     eventually(what, async || {
@@ -48,7 +67,6 @@ async fn works(what: &str, mirror: ValkeyMirror) {
         tokio::time::timeout(Duration::from_millis(50), heard).await.ok()
     })
     .await;
-    mirror.close().await;
 }
 
 /// Expects that the mirror never connects, and says why in these words. Closes the mirror.
