@@ -1,8 +1,6 @@
 -- Chat sessions: what the server does to them, and what follows from every write of theirs, whoever wrote it. Lock order:
 -- chat_sessions, mitras (FOR KEY SHARE, as the foreign key does), mitra_status. The indexes that this counts by are there.
 
-ALTER TABLE presence_events ADD COLUMN session_id uuid;
-
 -- Counting is a statement of its own, after the locks: it sees what those committed who held them before. One plan for lists
 -- of any length, by index: planning anew takes longer than doing it.
 CREATE FUNCTION hadir_count_sessions(mitra_ids uuid[]) RETURNS void
@@ -85,10 +83,6 @@ CREATE TRIGGER hadir_sessions_updated AFTER UPDATE ON chat_sessions
 CREATE TRIGGER hadir_sessions_deleted AFTER DELETE ON chat_sessions
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION hadir_sessions_changed();
-
--- What the server reads of a session.
-CREATE VIEW hadir_sessions AS
-    SELECT id, customer_id, mitra_id, status::text AS status, expires_at, created_at FROM chat_sessions;
 
 -- The same id again: the session as it is. Whose it is, the caller judges.
 CREATE FUNCTION hadir_create_session(session uuid, customer uuid)

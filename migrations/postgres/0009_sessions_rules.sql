@@ -1,4 +1,4 @@
--- The rules of 0003, for the rows that were there before. Reading and writing go on meanwhile.
+-- The rules of 0001, for the rows that were there before. Reading and writing go on meanwhile.
 DO $$
 DECLARE
     rule text;
@@ -7,7 +7,7 @@ BEGIN
         SELECT conname FROM pg_constraint
         WHERE conrelid = 'chat_sessions'::regclass AND NOT convalidated AND conname IN (
             'status_is_known', 'a_session_under_way_has_a_mitra', 'a_searching_session_has_no_mitra',
-            'expires_at_is_a_time', 'chat_sessions_mitra_id_fkey')
+            'expires_at_is_a_time', 'created_at_is_a_time', 'chat_sessions_mitra_id_fkey')
         ORDER BY conname
     LOOP
         BEGIN

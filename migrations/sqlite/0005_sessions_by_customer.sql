@@ -1,1 +1,1 @@
--- Done by 0007: the file has one writer, and nobody waits.
+-- Done by 0001: the file has one writer, and nobody waits.

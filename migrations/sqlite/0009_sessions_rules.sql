@@ -1,1 +1,1 @@
--- Done by 0007: the file has one writer, and nobody waits.
+-- Nothing to do: nobody but 0001 makes the tables of this file.

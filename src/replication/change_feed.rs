@@ -178,8 +178,13 @@ impl ChangeFeed {
             let now = self.hub.now_ms();
             let (waits, due): (Vec<_>, Vec<_>) =
                 pending.revoked.drain(..).partition(|(_, by_ms)| again == Some(OWN_WRITE) && now < *by_ms);
-            self.hub.revoke(&due.into_iter().map(|(session, _)| session).collect());
             pending.revoked = waits;
+            if let Err(error) = self.revoke(&due).await {
+                tracing::debug!(%error, "revoked sign-ins wait for the store");
+                // The bell may be forged, and anybody may ring it: without the store no socket is closed.
+                pending.sign_ins = true;
+                again = again.or(Some(RETRY));
+            }
             if mem::take(&mut pending.missed) {
                 look = true;
                 // What was removed meanwhile no look can find.
@@ -218,7 +223,10 @@ impl ChangeFeed {
         ids.dedup();
         for ids in ids.chunks(BATCH) {
             let rows = self.store.mitras(ids).await?;
-            let gone: Vec<MitraId> = ids.iter().filter(|id| rows.iter().all(|row| row.id != **id)).copied().collect();
+            let missing: Vec<MitraId> =
+                ids.iter().filter(|id| rows.iter().all(|row| row.id != **id)).copied().collect();
+            // One whose row only cannot be read is not gone.
+            let gone = if missing.is_empty() { missing } else { self.store.unknown_mitras(&missing).await? };
             self.propagator.propagate_rows(rows, StatusReason::External).await;
             self.evict(&gone).await;
             pending.retain(|(id, _)| ids.binary_search(id).is_err());
@@ -271,6 +279,20 @@ impl ChangeFeed {
         if let Err(error) = self.reseeder.forget(gone).await {
             tracing::debug!(%error, "the next reseed forgets who was removed");
         }
+    }
+
+    /// Closes the sockets here of those sign-ins that are revoked indeed: a bell is a hint.
+    async fn revoke(&self, told: &[(Uuid, u64)]) -> Result<(), PresenceError> {
+        if told.is_empty() {
+            return Ok(());
+        }
+        let told: HashSet<Uuid> = told.iter().map(|(session, _)| *session).collect();
+        let here: Vec<Uuid> = self.hub.sign_ins().into_iter().filter(|session| told.contains(session)).collect();
+        for ids in here.chunks(BATCH) {
+            let invalid = self.store.invalid_sign_ins(ids).await?;
+            self.hub.revoke(&invalid.into_iter().collect());
+        }
+        Ok(())
     }
 
     /// Sign-ins may have been revoked unheard: those that sockets here stand on are looked at.

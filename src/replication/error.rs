@@ -32,6 +32,9 @@ pub enum PresenceError {
     /// A value breaks a rule; the text says which.
     #[error("{0}")]
     Invalid(String),
+    /// The store holds what this version cannot read; the log says which row.
+    #[error("the store holds what cannot be read here; the log of this node says which row")]
+    Unreadable,
     /// The store (and where it would do, the mirror) cannot be asked now.
     #[error("{0}")]
     Unavailable(String),
@@ -49,6 +52,7 @@ impl PresenceError {
             Self::CapacityExceeded => ErrorCode::CapacityExceeded,
             Self::NotAvailable => ErrorCode::NotAvailable,
             Self::Invalid(_) => ErrorCode::BadRequest,
+            Self::Unreadable => ErrorCode::Internal,
             Self::Unavailable(_) => ErrorCode::Unavailable,
         }
     }
@@ -65,6 +69,7 @@ impl From<StoreError> for PresenceError {
             StoreError::CapacityExceeded(_) => Self::CapacityExceeded,
             StoreError::NotAvailable(_) => Self::NotAvailable,
             StoreError::Invalid(text) => Self::Invalid(text),
+            StoreError::Unreadable(_) => Self::Unreadable,
             busy @ StoreError::Busy => Self::Unavailable(busy.to_string()),
             StoreError::Unavailable(why) => {
                 // The cause is for the log, where the failure is counted; a client learns that it may try again.

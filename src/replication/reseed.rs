@@ -170,10 +170,8 @@ impl Reseeder {
     /// Sockets here of mitras who are gone: whoever forgot them first may be another node.
     async fn close_sockets_of_removed(&self, unseen: &[MitraId]) -> Result<(), PresenceError> {
         for some in unseen.chunks(PAGE as usize) {
-            let rows = self.store.mitras(some).await?;
-            let created: HashSet<MitraId> = rows.iter().map(|row| row.id).collect();
-            for id in some.iter().filter(|id| !created.contains(id)) {
-                self.hub.disconnect((*id).into(), &Close::UNKNOWN_MITRA);
+            for id in self.store.unknown_mitras(some).await? {
+                self.hub.disconnect(id.into(), &Close::UNKNOWN_MITRA);
             }
         }
         Ok(())
@@ -231,11 +229,11 @@ impl Reseeder {
         for some in strangers.chunks(PAGE as usize) {
             // What the mirror knows is read before the store is asked: whatever appears in between has a newer fence.
             let entries = self.mirror.entries(some).await?;
-            let created = self.store.mitras(some).await?;
+            let unknown: HashSet<MitraId> = self.store.unknown_mitras(some).await?.into_iter().collect();
             let gone: Vec<(MitraId, Fence)> = entries
                 .into_iter()
                 .flatten()
-                .filter(|entry| created.iter().all(|row| row.id != entry.id))
+                .filter(|entry| unknown.contains(&entry.id))
                 .map(|entry| (entry.id, entry.fence))
                 .collect();
             if !gone.is_empty() {

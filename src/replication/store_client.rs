@@ -43,6 +43,7 @@ macro_rules! measured_calls {
 measured_calls! {
     mitra(id: MitraId) -> Option<MitraRow>;
     mitras(ids: &[MitraId]) -> Vec<MitraRow>;
+    unknown_mitras(ids: &[MitraId]) -> Vec<MitraId>;
     profile(id: MitraId) -> Option<MitraProfile>;
     put_mitra(id: MitraId, display_name: &str, max_sessions: Option<u32>, cause: &Cause) -> Transition;
     set_online(id: MitraId, online: bool, cause: &Cause) -> Transition;

@@ -6,6 +6,7 @@
 //!
 //! Every call has a deadline of its own and fails with [`StoreError::Unavailable`] when it passes.
 
+mod decode;
 pub mod postgres;
 pub mod sqlite;
 
@@ -51,6 +52,9 @@ pub enum StoreError {
     /// Somebody else holds the row for too long; the store itself is well.
     #[error("the row is held by another transaction; try again shortly")]
     Busy,
+    /// The store is well, and holds a row that this version cannot read; the log says why.
+    #[error("the store holds what cannot be read: {0}")]
+    Unreadable(String),
     /// Not reachable, too slow, or read-only. Nothing is known about whether a write took effect.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
@@ -234,8 +238,11 @@ pub trait Store: Send + Sync + 'static {
     /// One mitra's row, or `None`.
     async fn mitra(&self, id: MitraId) -> Result<Option<MitraRow>, StoreError>;
 
-    /// The rows of these ids; unknown ids are missing from the answer. At most 1,000 ids.
+    /// The rows of these ids, but for unknown ids and for rows that cannot be read. At most 1,000 ids.
     async fn mitras(&self, ids: &[MitraId]) -> Result<Vec<MitraRow>, StoreError>;
+
+    /// Those of these ids that no mitra has: not one whose row only cannot be read. At most 1,000 ids.
+    async fn unknown_mitras(&self, ids: &[MitraId]) -> Result<Vec<MitraId>, StoreError>;
 
     /// The mitra's row with its display name.
     async fn profile(&self, id: MitraId) -> Result<Option<MitraProfile>, StoreError>;
@@ -257,7 +264,8 @@ pub trait Store: Send + Sync + 'static {
     /// Deactivates (offline too, its `auth_sessions` revoked, one transaction) or reactivates (offline).
     async fn set_active(&self, id: MitraId, active: bool, cause: &Cause) -> Result<Transition, StoreError>;
 
-    /// Takes those offline that are still in this online epoch and whose stored heartbeat is at least `silent_for` old.
+    /// Takes those offline that are still in this online epoch and whose stored heartbeat is at least `silent_for` old, or
+    /// in the future: the clock was stepped back, and it proves nothing.
     /// Returns only the rows this call changed; each with one event. One that somebody else is writing just now is left to
     /// the next call.
     async fn expire_silent(
@@ -266,7 +274,7 @@ pub trait Store: Send + Sync + 'static {
         silent_for: Duration,
     ) -> Result<Vec<MitraRow>, StoreError>;
 
-    /// Stamps heartbeats, given as ages, only forward; only existing mitras; the newest of an id that comes twice. Idempotent:
+    /// Stamps heartbeats, given as ages, only forward, but for one that stands in the future; only existing mitras; the newest of an id that comes twice. Idempotent:
     /// the same heartbeat, by now older, moves nothing. Returns how many moved.
     async fn record_heartbeats(&self, ages: &[(MitraId, Duration)]) -> Result<u64, StoreError>;
 

@@ -57,7 +57,8 @@ impl PostgresSettings {
     pub(super) fn set_up(&self, statement_timeout: Duration) -> String {
         let ms = |period: Duration| period.as_millis();
         format!(
-            "SET search_path TO {}; SET statement_timeout TO {}; SET lock_timeout TO {}; \
+            // A temporary table would be found before the schema's own, were it not named last.
+            "SET search_path TO {}, pg_temp; SET statement_timeout TO {}; SET lock_timeout TO {}; \
              SET idle_in_transaction_session_timeout TO {}; SET default_transaction_isolation TO 'read committed'",
             self.quoted_schema(),
             ms(statement_timeout),

@@ -3,10 +3,14 @@
 use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{PostgresStore, explain, mitra_row, select_mitras, select_page};
+use super::{PostgresStore, explain, reads::profile, select_mitras, select_page, uuid_of};
 use crate::{
     domain::{LastHeard, MitraId},
-    store::{DurableState, MitraProfile, MitraQuery, SilentQuery, StoreError, milliseconds, page_of_state, part_of_id},
+    store::{
+        DurableState, MitraProfile, MitraQuery, SilentQuery, StoreError,
+        decode::{decoded, whole_page},
+        milliseconds, page_of_state, part_of_id,
+    },
 };
 
 /// Whether a mitra is found, by the parameters of the search and of its part of an id. Letters are compared in upper case
@@ -38,52 +42,68 @@ impl PostgresStore {
                     "$4",
                     "m.id > $2 AND s.mitra_id > $2 AND h.mitra_id > $2 AND ",
                     $($state,)+
-                    " AND ($6::bigint IS NULL OR h.last_heartbeat_at >= now() - $6 * interval '1 millisecond') AND ",
+                    " AND ($6::bigint IS NULL OR h.last_heartbeat_at >= now() - $6 * interval '1 millisecond' \
+                     AND h.last_heartbeat_at <= hadir_latest_heartbeat()) AND ",
                     found_by!("m.id", "m.display_name", "$3", "$5")
                 )
             };
         }
         let sql = page_of_state!(query.state, page_where, "$1");
         let search = query.search.as_deref();
-        let prepared = sqlx::query(sql)
-            .bind(self.capacity())
-            .bind(query.after.map_or(Uuid::nil(), |id| id.0))
-            .bind(search.unwrap_or_default())
-            .bind(i64::from(query.limit))
-            .bind(part_of_id(search))
-            .bind(query.fresh_within.map(milliseconds));
-        let rows = self.callers.ask(prepared).await?;
-        rows.iter().map(profile).collect::<Result<_, _>>().map_err(explain)
+        let prepared = |after: &Uuid, wanted: u32| {
+            sqlx::query(sql)
+                .bind(self.capacity())
+                .bind(*after)
+                .bind(search.unwrap_or_default())
+                .bind(i64::from(wanted))
+                .bind(part_of_id(search))
+                .bind(query.fresh_within.map(milliseconds))
+        };
+        whole_page!(
+            query.limit,
+            query.after.map_or(Uuid::nil(), |id| id.0),
+            |after, wanted| self.callers.ask(prepared(after, wanted)),
+            uuid_of("id"),
+            |rows: &[PgRow]| decoded(rows, "mitra", uuid_of("id"), profile)
+        )
     }
 
     pub(super) async fn read_silent(&self, query: &SilentQuery) -> Result<Vec<(LastHeard, MitraProfile)>, StoreError> {
         // A heartbeat touches no index, so this reads all who are online and keeps the oldest of them.
         let sql = select_mitras!(
             ", heard_ms FROM (SELECT *, (SELECT generation FROM hadir_meta) AS generation, \
-             (extract(epoch FROM clock_timestamp() - last_heartbeat_at) * 1000)::bigint AS age_ms \
+             hadir_age_ms(last_heartbeat_at) AS age_ms \
              FROM (SELECT * FROM (SELECT m.id, m.display_name, m.is_active, s.is_online, s.active_sessions, m.max_sessions, \
              s.revision, s.online_epoch, h.last_heartbeat_at, \
-             coalesce(floor(extract(epoch FROM h.last_heartbeat_at) * 1000)::bigint, 0) AS heard_ms \
+             coalesce(CASE WHEN h.last_heartbeat_at <= hadir_latest_heartbeat() \
+               THEN floor(extract(epoch FROM hadir_time(h.last_heartbeat_at)) * 1000)::bigint END, 0) AS heard_ms \
              FROM mitra_status s JOIN mitras m ON m.id = s.mitra_id JOIN mitra_heartbeats h ON h.mitra_id = s.mitra_id \
              WHERE s.is_online AND coalesce(h.last_heartbeat_at < now() - $2 * interval '1 millisecond', true) AND ",
             found_by!("m.id", "m.display_name", "$3", "$4"),
             ") AS silent WHERE (heard_ms, id) > ($5, $6) ORDER BY heard_ms, id LIMIT $7) AS page) AS aged ORDER BY heard_ms, id"
         );
         let search = query.search.as_deref();
-        let (after_ms, after) = match query.after {
+        let after = match query.after {
             Some(after) => (i64::try_from(after.at_ms).unwrap_or(i64::MAX), after.id.0),
             None => (-1, Uuid::nil()),
         };
-        let prepared = sqlx::query(sql)
-            .bind(self.capacity())
-            .bind(milliseconds(query.fresh_within))
-            .bind(search.unwrap_or_default())
-            .bind(part_of_id(search))
-            .bind(after_ms)
-            .bind(after)
-            .bind(i64::from(query.limit));
-        let rows = self.callers.ask(prepared).await?;
-        rows.iter().map(silent).collect::<Result<_, _>>().map_err(explain)
+        let prepared = |after: &(i64, Uuid), wanted: u32| {
+            sqlx::query(sql)
+                .bind(self.capacity())
+                .bind(milliseconds(query.fresh_within))
+                .bind(search.unwrap_or_default())
+                .bind(part_of_id(search))
+                .bind(after.0)
+                .bind(after.1)
+                .bind(i64::from(wanted))
+        };
+        whole_page!(
+            query.limit,
+            after,
+            |after, wanted| self.callers.ask(prepared(after, wanted)),
+            |row: &PgRow| Ok::<_, sqlx::Error>((row.try_get("heard_ms")?, row.try_get("id")?)),
+            |rows: &[PgRow]| decoded(rows, "mitra", uuid_of("id"), silent)
+        )
     }
 
     pub(super) async fn read_profiles(
@@ -97,12 +117,8 @@ impl PostgresStore {
         let prepared =
             sqlx::query(sql).bind(self.capacity()).bind(ids).bind(search.unwrap_or_default()).bind(part_of_id(search));
         let rows = self.callers.ask(prepared).await?;
-        rows.iter().map(profile).collect::<Result<_, _>>().map_err(explain)
+        Ok(decoded(&rows, "mitra", uuid_of("id"), profile))
     }
-}
-
-fn profile(row: &PgRow) -> Result<MitraProfile, sqlx::Error> {
-    Ok(MitraProfile { row: mitra_row(row)?, display_name: row.try_get("display_name")? })
 }
 
 fn silent(row: &PgRow) -> Result<(LastHeard, MitraProfile), sqlx::Error> {

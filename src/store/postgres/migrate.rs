@@ -35,6 +35,7 @@ pub async fn migrate(settings: &PostgresSettings, new_generation: bool) -> Resul
         sqlx::migrate!("migrations/postgres").set_locking(false).run(&mut connection).await.map_err(
             |error| match error {
                 MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => explain_start(error),
+                MigrateError::VersionMismatch(_) | MigrateError::VersionMissing(_) => other_version(&settings.schema),
                 other => StoreError::Invalid(format!("the migrations cannot be applied: {other}")),
             },
         )?;
@@ -49,6 +50,14 @@ pub async fn migrate(settings: &PostgresSettings, new_generation: bool) -> Resul
     // Ends the session, and with it the lock.
     let _closed = timeout(settings.query_timeout, connection.close()).await;
     answer
+}
+
+/// Tables of another version than this one can go on from.
+pub(super) fn other_version(schema: &str) -> StoreError {
+    StoreError::Invalid(format!(
+        "the tables of schema `{schema}` were made by another version of Hadir, from before its first release or newer than \
+         this one: name an empty schema in HADIR_DB_SCHEMA, or run that version"
+    ))
 }
 
 /// Asked again and again: one that waited in a statement would be waited for by CREATE INDEX CONCURRENTLY.

@@ -48,7 +48,9 @@ use session::{Pool, Query, explain};
 
 use super::{
     AuthSession, Bell, Heard, MitraProfile, MitraQuery, SessionChange, SessionCounts, SilentQuery, Store, StoreError,
-    Transition, milliseconds,
+    Transition,
+    decode::{decoded, unreadable, whole_page},
+    milliseconds,
 };
 use crate::domain::{
     AvailablePage, Cause, ChatSession, Counts, CustomerId, Fence, LastHeard, MitraFacts, MitraId, MitraRow, NodeId,
@@ -89,7 +91,7 @@ macro_rules! select_page {
     ($key:literal, $limit:literal, $($condition:expr),+) => {
         select_mitras!(
             "FROM (SELECT *, (SELECT generation FROM hadir_meta) AS generation, \
-             (extract(epoch FROM clock_timestamp() - last_heartbeat_at) * 1000)::bigint AS age_ms \
+             hadir_age_ms(last_heartbeat_at) AS age_ms \
              FROM (SELECT m.id, m.display_name, m.is_active, s.is_online, s.active_sessions, m.max_sessions, s.revision, \
              s.online_epoch, h.last_heartbeat_at FROM mitras m JOIN mitra_status s ON s.mitra_id = m.id \
              JOIN mitra_heartbeats h ON h.mitra_id = m.id WHERE ",
@@ -113,8 +115,18 @@ fn mitra_row(row: &PgRow) -> Result<MitraRow, sqlx::Error> {
             fence: Fence { generation: row.try_get("generation")?, revision: row.try_get("revision")? },
             online_epoch: row.try_get("online_epoch")?,
         },
+        // A little in the future is now.
         heartbeat_age: age_ms.map(|age| Duration::from_millis(age.max(0) as u64)),
     })
+}
+
+fn mitra_rows(rows: &[PgRow]) -> Vec<MitraRow> {
+    decoded(rows, "mitra", uuid_of("id"), mitra_row)
+}
+
+/// Names a row by this column.
+fn uuid_of(column: &'static str) -> impl Fn(&PgRow) -> Result<Uuid, sqlx::Error> {
+    move |row| row.try_get(column)
 }
 
 impl PostgresStore {
@@ -124,14 +136,13 @@ impl PostgresStore {
 
     /// Mitras for presence itself.
     async fn rows(&self, query: Query<'_>) -> Result<Vec<MitraRow>, StoreError> {
-        let rows = self.presence.ask(query).await?;
-        rows.iter().map(mitra_row).collect::<Result<_, _>>().map_err(explain)
+        Ok(mitra_rows(&self.presence.ask(query).await?))
     }
 
     async fn transition(&self, id: MitraId, query: Query<'_>) -> Result<Transition, StoreError> {
         let row = self.callers.ask_one(query).await?.ok_or(StoreError::UnknownMitra(id))?;
         let transition = || Ok(Transition { row: mitra_row(&row)?, changed: row.try_get("changed")? });
-        transition().map_err(explain)
+        transition().map_err(|error| unreadable("mitra", id, &error))
     }
 }
 
@@ -166,6 +177,13 @@ impl Store for PostgresStore {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         let sql = select_mitras!("FROM hadir_mitras WHERE id = ANY ($2) ORDER BY id");
         self.rows(sqlx::query(sql).bind(self.capacity()).bind(ids)).await
+    }
+
+    async fn unknown_mitras(&self, ids: &[MitraId]) -> Result<Vec<MitraId>, StoreError> {
+        let sql = "SELECT u.id FROM unnest($1) AS u (id) WHERE NOT EXISTS (SELECT 1 FROM mitras m WHERE m.id = u.id)";
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let rows = self.presence.ask(sqlx::query(sql).bind(ids)).await?;
+        rows.iter().map(|row| row.try_get("id").map(MitraId)).collect::<Result<_, _>>().map_err(explain)
     }
 
     async fn profile(&self, id: MitraId) -> Result<Option<MitraProfile>, StoreError> {
@@ -277,13 +295,24 @@ impl Store for PostgresStore {
             "FROM hadir_mitras WHERE id = ANY (ARRAY (SELECT mitra_id FROM mitra_status WHERE mitra_id > $2 \
              ORDER BY mitra_id LIMIT $3)) ORDER BY id"
         );
-        let after = after.map_or(Uuid::nil(), |id| id.0);
-        self.rows(sqlx::query(sql).bind(self.capacity()).bind(after).bind(i64::from(limit))).await
+        whole_page!(
+            limit,
+            after.map_or(Uuid::nil(), |id| id.0),
+            |after, wanted| self.presence.ask(sqlx::query(sql).bind(self.capacity()).bind(*after).bind(i64::from(wanted))),
+            uuid_of("id"),
+            mitra_rows
+        )
     }
 
     async fn changed_since(&self, revision: i64, limit: u32) -> Result<Vec<MitraRow>, StoreError> {
         let sql = select_page!("revision", "$3", "s.revision > $2");
-        self.rows(sqlx::query(sql).bind(self.capacity()).bind(revision).bind(i64::from(limit))).await
+        whole_page!(
+            limit,
+            revision,
+            |after, wanted| self.presence.ask(sqlx::query(sql).bind(self.capacity()).bind(*after).bind(i64::from(wanted))),
+            |row: &PgRow| row.try_get("revision"),
+            mitra_rows
+        )
     }
 
     async fn newest_revision(&self) -> Result<i64, StoreError> {

@@ -5,6 +5,7 @@ use tokio::time::timeout;
 
 use super::{
     connect::PostgresSettings,
+    migrate::other_version,
     session::{explain_start, too_slow},
 };
 use crate::store::StoreError;
@@ -15,7 +16,11 @@ use crate::store::StoreError;
 /// Postgres cannot be reached or refuses, or this user may not use the schema; the text says what.
 pub async fn awaits_migration(settings: &PostgresSettings) -> Result<Option<String>, StoreError> {
     let mut session = settings.session("hadir schema", settings.query_timeout).await?;
-    let newest = sqlx::migrate!("migrations/postgres").iter().map(|migration| migration.version).max();
+    let ours = sqlx::migrate!("migrations/postgres");
+    let is_ours = |version, checksum: &[u8]| {
+        ours.iter().any(|migration| migration.version == version && *migration.checksum == *checksum)
+    };
+    let newest = ours.iter().map(|migration| migration.version).max();
     let work = async {
         // Whoever migrates may be another user, who need not let this one read the list of migrations.
         let (there, list, hidden): (bool, bool, bool) = sqlx::query_as(
@@ -38,9 +43,12 @@ pub async fn awaits_migration(settings: &PostgresSettings) -> Result<Option<Stri
         if !list {
             return Ok(Ok(None));
         }
-        let applied: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success")
-            .fetch_one(&mut session)
-            .await?;
+        let applied: Vec<(i64, Vec<u8>)> =
+            sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success").fetch_all(&mut session).await?;
+        if !applied.iter().all(|(version, checksum)| is_ours(*version, checksum)) {
+            return Ok(Err(other_version(&settings.schema).to_string()));
+        }
+        let applied = applied.iter().map(|(version, _)| *version).max();
         Ok(Ok((applied < newest).then_some("is older than this version of Hadir")))
     };
     let found = timeout(settings.query_timeout, work).await.map_err(|_| too_slow())?.map_err(explain_start)?;

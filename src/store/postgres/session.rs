@@ -163,6 +163,9 @@ pub(super) fn explain(error: sqlx::Error) -> StoreError {
                 "no connection to Postgres within HADIR_DB_ACQUIRE_TIMEOUT_MS: it is away, or all connections are in use and none was free",
             );
         }
+        undecoded @ (sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }) => {
+            return StoreError::Unreadable(undecoded.to_string());
+        }
         other => return StoreError::Unavailable(other.to_string()),
     };
     let code = refused.code().unwrap_or_default();

@@ -6,24 +6,25 @@ use std::time::Duration;
 use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{PostgresStore, explain, mitra_row, select_mitras, session::Query};
+use super::{PostgresStore, explain, mitra_row, select_mitras, session::Query, uuid_of};
 use crate::{
     domain::{
         Cause, ChatSession, CustomerId, Expiry, Holder, MitraId, SessionAction, SessionId, SessionStatus, Step,
         WrongState,
     },
-    store::{SessionChange, SessionCounts, StoreError, milliseconds},
+    store::{
+        SessionChange, SessionCounts, StoreError,
+        decode::{decoded, unreadable},
+        milliseconds,
+    },
 };
 
-/// The columns of a session that a function gives as `session_row`. The driver panics on times that it cannot hold
-/// (`infinity`, the year 290000), and a table of a backend may hold them: they are bounded here.
+/// The columns of a session that a function gives as `session_row`.
 macro_rules! session_columns {
     () => {
         "(f.session_row).id AS session_id, (f.session_row).customer_id AS session_customer, \
          (f.session_row).mitra_id AS session_mitra, (f.session_row).status AS session_status, \
-         CASE WHEN (f.session_row).expires_at IS NOT NULL THEN \
-           greatest('1970-01-01 UTC', least((f.session_row).expires_at, '9999-12-31 UTC')) END AS session_expires_at, \
-         greatest('1970-01-01 UTC', least((f.session_row).created_at, '9999-12-31 UTC')) AS session_created_at"
+         (f.session_row).expires_at AS session_expires_at, (f.session_row).created_at AS session_created_at"
     };
 }
 
@@ -56,20 +57,20 @@ fn session_row(row: &PgRow) -> Result<ChatSession, sqlx::Error> {
 }
 
 /// Rows of one session follow each other.
-fn changes(rows: &[PgRow]) -> Result<Vec<SessionChange>, sqlx::Error> {
+fn changes(rows: &[PgRow]) -> Vec<SessionChange> {
     let mut changes: Vec<SessionChange> = Vec::new();
-    for row in rows {
-        let session = session_row(row)?;
+    let change = |row: &PgRow| {
         let mitra = row.try_get::<Option<Uuid>, _>("id")?.map(|_| mitra_row(row)).transpose()?;
+        let changed = row.try_get::<&str, _>("outcome")? == "changed";
+        Ok(SessionChange { session: session_row(row)?, changed, mitras: mitra.into_iter().collect() })
+    };
+    for change in decoded(rows, "session", uuid_of("session_id"), change) {
         match changes.last_mut() {
-            Some(last) if last.session.id == session.id => last.mitras.extend(mitra),
-            _ => {
-                let changed = row.try_get::<&str, _>("outcome")? == "changed";
-                changes.push(SessionChange { session, changed, mitras: mitra.into_iter().collect() });
-            }
+            Some(last) if last.session.id == change.session.id => last.mitras.extend(change.mitras),
+            _ => changes.push(change),
         }
     }
-    Ok(changes)
+    changes
 }
 
 /// What the state machine says of this action: the statuses it leads from and to, and those in which it was done before.
@@ -98,7 +99,7 @@ impl PostgresStore {
         let sql = concat!("SELECT f.created, ", session_columns!(), " FROM hadir_create_session($1, $2) AS f");
         let row = self.callers.ask_one(sqlx::query(sql).bind(id).bind(customer.0)).await?;
         let row = row.ok_or_else(|| explain(sqlx::Error::RowNotFound))?;
-        let session = session_row(&row).map_err(explain)?;
+        let session = session_row(&row).map_err(|error| unreadable("session", id, &error))?;
         if session.customer_id != customer {
             return Err(StoreError::SessionIdTaken(session.id));
         }
@@ -112,7 +113,7 @@ impl PostgresStore {
             " FROM (SELECT s AS session_row FROM hadir_sessions s WHERE id = $1) AS f"
         );
         let row = self.callers.ask_one(sqlx::query(sql).bind(id.0)).await?;
-        row.as_ref().map(session_row).transpose().map_err(explain)
+        row.as_ref().map(session_row).transpose().map_err(|error| unreadable("session", id, &error))
     }
 
     pub(super) async fn write_session_change(
@@ -151,7 +152,7 @@ impl PostgresStore {
             Some(row) => row.try_get("outcome").map_err(explain)?,
             None => return Err(StoreError::UnknownSession(id)),
         };
-        let change = changes(&rows).map_err(explain)?.pop().ok_or(StoreError::UnknownSession(id))?;
+        let change = changes(&rows).pop().ok_or_else(|| StoreError::Unreadable(format!("session {id}")))?;
         let who = taker.unwrap_or(MitraId(Uuid::nil()));
         match outcome {
             "changed" | "unchanged" => Ok(change),
@@ -168,13 +169,11 @@ impl PostgresStore {
         let query: Query<'_> = sqlx::query(select_changes!("hadir_expire_sessions($2)"));
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
         let rows = self.callers.ask(query.bind(self.capacity()).bind(limit)).await?;
-        changes(&rows).map_err(explain)
+        Ok(changes(&rows))
     }
 
     pub(super) async fn read_next_expiry(&self) -> Result<Option<Duration>, StoreError> {
-        // Bounded: the difference to `infinity` is no number.
-        let sql = "SELECT (extract(epoch FROM greatest('1970-01-01 UTC', least(expires_at, '9999-12-31 UTC')) \
-                   - clock_timestamp()) * 1000)::bigint AS ms FROM chat_sessions \
+        let sql = "SELECT (extract(epoch FROM hadir_time(expires_at) - clock_timestamp()) * 1000)::bigint AS ms FROM chat_sessions \
                    WHERE status IN ('searching', 'pending_payment', 'active') AND expires_at IS NOT NULL \
                    ORDER BY expires_at LIMIT 1";
         let row = self.callers.ask_one(sqlx::query(sql)).await?;

@@ -4,12 +4,19 @@
 //! out of the statement and the search is decided here, until the page is full.
 
 use futures_util::TryStreamExt;
-use sqlx::{Row, Sqlite, query::Query, sqlite::SqliteArguments};
+use sqlx::{
+    Row, Sqlite,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteRow},
+};
 
-use super::{SqliteStore, json_ids, mitra_row};
+use super::{SqliteStore, json_ids, reads::profile, text_of};
 use crate::{
     domain::{LastHeard, MitraId},
-    store::{DurableState, MitraProfile, MitraQuery, SilentQuery, StoreError, milliseconds, page_of_state, part_of_id},
+    store::{
+        DurableState, MitraProfile, MitraQuery, SilentQuery, StoreError, decode::decoded, milliseconds, page_of_state,
+        part_of_id,
+    },
 };
 
 /// What a search looks for.
@@ -41,9 +48,18 @@ fn fold(text: &str) -> String {
     text.chars().flat_map(|letter| upper(letter).to_lowercase()).collect()
 }
 
-/// How many rows a statement gives at most: the page, or all (-1) when a search decides among them.
+/// Rows of a page that may be unreadable without leaving it short.
+const SPARE: i64 = 1_000;
+
+/// How many rows a statement gives at most: the page and some to spare, or all (-1) when a search decides among them.
 fn most(search: Option<&str>, limit: u32) -> i64 {
-    if search.is_none_or(str::is_empty) { i64::from(limit) } else { -1 }
+    if search.is_none_or(str::is_empty) { i64::from(limit) + SPARE } else { -1 }
+}
+
+/// A mitra with its place in the order of silence.
+fn placed(row: &SqliteRow) -> Result<(LastHeard, MitraProfile), sqlx::Error> {
+    let (profile, heard_ms) = (profile(row)?, row.try_get::<i64, _>("heard_ms")?);
+    Ok((LastHeard { at_ms: u64::try_from(heard_ms).unwrap_or(0), id: profile.row.id }, profile))
 }
 
 impl SqliteStore {
@@ -53,7 +69,8 @@ impl SqliteStore {
                 select_mitras!(
                     "WHERE m.id > ?2 AND ",
                     $($state,)+
-                    " AND (?3 IS NULL OR h.last_heartbeat_at >= CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?3) \
+                    " AND (?3 IS NULL OR h.last_heartbeat_at BETWEEN CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?3 \
+                     AND CAST(unixepoch('subsec') * 1000 AS INTEGER) + 10000) \
                      ORDER BY m.id LIMIT ?4"
                 )
             };
@@ -111,12 +128,11 @@ impl SqliteStore {
             while found.len() < limit as usize
                 && let Some(row) = rows.try_next().await?
             {
-                let profile = MitraProfile { row: mitra_row(&row)?, display_name: row.try_get("display_name")? };
-                if search.as_ref().is_none_or(|search| search.finds(&profile)) {
-                    let heard_ms: i64 = row.try_get("heard_ms")?;
-                    let place = LastHeard { at_ms: u64::try_from(heard_ms).unwrap_or(0), id: profile.row.id };
-                    found.push((place, profile));
-                }
+                found.extend(
+                    decoded(&[row], "mitra", text_of("id"), placed)
+                        .into_iter()
+                        .filter(|(_, profile)| search.as_ref().is_none_or(|search| search.finds(profile))),
+                );
             }
             Ok(found)
         })

@@ -7,7 +7,11 @@ mod files;
 mod health;
 mod look;
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -18,6 +22,7 @@ use futures_util::{
 use sqlx::{
     Connection, Row, Sqlite, SqlitePool,
     error::DatabaseError,
+    migrate::MigrateError,
     query::Query,
     sqlite::{
         SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
@@ -33,7 +38,9 @@ use health::Health;
 
 use super::{
     AuthSession, Bell, MitraProfile, MitraQuery, SessionChange, SessionCounts, SilentQuery, Store, StoreError,
-    Transition, broken_rule, milliseconds,
+    Transition, broken_rule,
+    decode::decoded,
+    milliseconds,
 };
 use crate::domain::{
     AvailablePage, Cause, ChatSession, Counts, CustomerId, Fence, LastHeard, MitraFacts, MitraId, MitraRow,
@@ -98,7 +105,7 @@ impl SqliteStore {
         sqlx::migrate!("migrations/sqlite")
             .run(&writer)
             .await
-            .map_err(|error| StoreError::Invalid(format!("{} cannot be migrated: {error}", path.display())))?;
+            .map_err(|error| cannot_migrate(path, &error))?;
         let readers = pool(READERS).connect_with(options.read_only(true)).await.map_err(cannot_open)?;
         Ok(Self { settings, writer, readers, writes: Health::of("writes"), reads: Health::of("reads"), _locks: locks })
     }
@@ -152,8 +159,20 @@ fn explain(error: sqlx::Error) -> StoreError {
         sqlx::Error::Database(refused) if matches!(primary_code(&**refused), Some(5 | 6)) => StoreError::timeout(
             "another process holds the database file: end its transaction, and let only Hadir write; it was not free",
         ),
+        sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => StoreError::Unreadable(error.to_string()),
         _ => StoreError::Unavailable(error.to_string()),
     }
+}
+
+fn cannot_migrate(path: &Path, error: &MigrateError) -> StoreError {
+    StoreError::Invalid(match error {
+        MigrateError::VersionMismatch(_) | MigrateError::VersionMissing(_) => format!(
+            "{} was made by another version of Hadir, from before its first release or newer than this one: move it away, or \
+             run that version",
+            path.display()
+        ),
+        other => format!("{} cannot be migrated: {other}", path.display()),
+    })
 }
 
 fn primary_code(error: &dyn DatabaseError) -> Option<u32> {
@@ -161,15 +180,18 @@ fn primary_code(error: &dyn DatabaseError) -> Option<u32> {
 }
 
 /// `SELECT … ` of the columns of a [`MitraRow`] with the given rest of the statement; `?1` is the default capacity. A macro,
-/// because statements are literals: nothing of a caller's ever becomes SQL.
+/// because statements are literals: nothing of a caller's ever becomes SQL. A heartbeat more than ten seconds in the future was
+/// stamped before the clock was stepped back; it proves nothing and has no age.
 macro_rules! select_mitras {
     ($($rest:literal),+) => {
         concat!(
             "SELECT m.id, m.display_name, m.is_active, s.is_online, s.active_sessions, \
              coalesce(m.max_sessions, ?1) AS max_sessions, s.revision, s.online_epoch, \
              (SELECT generation FROM hadir_meta) AS generation, \
-             CAST(unixepoch('subsec') * 1000 AS INTEGER) - h.last_heartbeat_at AS age_ms, \
-             coalesce(h.last_heartbeat_at, 0) AS heard_ms \
+             iif(h.last_heartbeat_at <= CAST(unixepoch('subsec') * 1000 AS INTEGER) + 10000, \
+               CAST(unixepoch('subsec') * 1000 AS INTEGER) - max(h.last_heartbeat_at, -2208988800000), NULL) AS age_ms, \
+             iif(h.last_heartbeat_at <= CAST(unixepoch('subsec') * 1000 AS INTEGER) + 10000, \
+               max(h.last_heartbeat_at, 0), 0) AS heard_ms \
              FROM mitras m JOIN mitra_status s ON s.mitra_id = m.id JOIN mitra_heartbeats h ON h.mitra_id = m.id ",
             $($rest),+
         )
@@ -198,12 +220,22 @@ fn mitra_row(row: &SqliteRow) -> Result<MitraRow, sqlx::Error> {
             fence: Fence { generation: row.try_get("generation")?, revision: row.try_get("revision")? },
             online_epoch: row.try_get("online_epoch")?,
         },
+        // A little in the future is now.
         heartbeat_age: age_ms.map(|age| Duration::from_millis(age.max(0) as u64)),
     })
 }
 
+fn mitra_rows(rows: &[SqliteRow]) -> Vec<MitraRow> {
+    decoded(rows, "mitra", text_of("id"), mitra_row)
+}
+
+/// Names a row by this column.
+fn text_of(column: &'static str) -> impl Fn(&SqliteRow) -> Result<String, sqlx::Error> {
+    move |row| row.try_get(column)
+}
+
 /// Ids as one JSON array, for `json_each`: one statement whatever their number.
-fn json_ids(ids: impl Iterator<Item = MitraId>) -> String {
+fn json_ids(ids: impl Iterator<Item = impl ToString>) -> String {
     serde_json::Value::from(ids.map(|id| id.to_string()).collect::<Vec<_>>()).to_string()
 }
 
@@ -227,6 +259,13 @@ impl Store for SqliteStore {
 
     async fn mitras(&self, ids: &[MitraId]) -> Result<Vec<MitraRow>, StoreError> {
         self.read_rows(ids).await
+    }
+
+    async fn unknown_mitras(&self, ids: &[MitraId]) -> Result<Vec<MitraId>, StoreError> {
+        let sql = "SELECT value AS id FROM json_each(?1) WHERE value NOT IN (SELECT id FROM mitras)";
+        let query = sqlx::query(sql).bind(json_ids(ids.iter()));
+        let rows = self.reading(query.fetch_all(&self.readers)).await?;
+        rows.iter().map(|row| id_column(row, "id")).collect::<Result<_, _>>().map_err(explain)
     }
 
     async fn profile(&self, id: MitraId) -> Result<Option<MitraProfile>, StoreError> {
@@ -351,7 +390,7 @@ impl Store for SqliteStore {
     }
 
     async fn paused_sweeps(&self) -> Result<Vec<(String, Duration)>, StoreError> {
-        let sql = "SELECT sweep, until - CAST(unixepoch('subsec') * 1000 AS INTEGER) AS left_ms FROM hadir_sweep_pauses \
+        let sql = "SELECT sweep, min(until, 253402300799000) - CAST(unixepoch('subsec') * 1000 AS INTEGER) AS left_ms FROM hadir_sweep_pauses \
                    WHERE left_ms > 0";
         let rows: Vec<(String, i64)> = self.reading(sqlx::query_as(sql).fetch_all(&self.readers)).await?;
         Ok(rows.into_iter().map(|(sweep, left)| (sweep, Duration::from_millis(left.max(0) as u64))).collect())

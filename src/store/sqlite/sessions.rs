@@ -6,11 +6,17 @@ use chrono::{DateTime, Utc};
 use sqlx::{Row, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::{SqliteStore, id_column, writes::Tx};
+use super::{SqliteStore, id_column, text_of, writes::Tx};
 use crate::{
     domain::{Actor, Cause, ChatSession, CustomerId, Holder, MitraFacts, MitraId, SessionAction, SessionId},
-    store::{SessionChange, SessionCounts, StoreError},
+    store::{
+        SessionChange, SessionCounts, StoreError,
+        decode::{decoded, unreadable},
+    },
 };
+
+const YEAR_1900_MS: i64 = -2_208_988_800_000;
+const YEAR_9999_MS: i64 = 253_402_300_799_000;
 
 /// `SELECT` of the columns of a [`ChatSession`].
 macro_rules! select_sessions {
@@ -33,8 +39,9 @@ fn session_row(row: &SqliteRow) -> Result<ChatSession, sqlx::Error> {
     })
 }
 
-fn time(ms: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(ms).unwrap_or_default()
+/// Bounded as the rules of the tables bound it: a row may be older than its rules.
+pub(super) fn time(ms: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(ms.clamp(YEAR_1900_MS, YEAR_9999_MS)).unwrap_or_default()
 }
 
 impl SqliteStore {
@@ -92,7 +99,7 @@ impl SqliteStore {
     pub(super) async fn read_session(&self, id: SessionId) -> Result<Option<ChatSession>, StoreError> {
         let query = sqlx::query(select_sessions!("WHERE id = ?1")).bind(id.to_string());
         let row = self.reading(query.fetch_optional(&self.readers)).await?;
-        row.as_ref().map(session_row).transpose().map_err(super::explain)
+        row.as_ref().map(session_row).transpose().map_err(|error| unreadable("session", id, &error))
     }
 
     pub(super) async fn write_session_change(
@@ -143,8 +150,8 @@ impl SqliteStore {
             let now = Utc::now();
             let overdue = sqlx::query(sql).bind(now.timestamp_millis()).bind(limit).fetch_all(&mut *tx).await?;
             let mut changes = Vec::new();
-            for row in &overdue {
-                let Ok(Some(session)) = session_row(row)?.after(&SessionAction::Expire, now) else { continue };
+            for session in decoded(&overdue, "session", text_of("id"), session_row) {
+                let Ok(Some(session)) = session.after(&SessionAction::Expire, now) else { continue };
                 self.write_in(&mut tx, &session).await?;
                 changes.push(SessionChange { session, changed: true, mitras: Vec::new() });
             }
@@ -160,7 +167,7 @@ impl SqliteStore {
     }
 
     pub(super) async fn read_next_expiry(&self) -> Result<Option<Duration>, StoreError> {
-        let sql = "SELECT expires_at - CAST(unixepoch('subsec') * 1000 AS INTEGER) FROM chat_sessions \
+        let sql = "SELECT max(min(expires_at, 253402300799000), -2208988800000) - CAST(unixepoch('subsec') * 1000 AS INTEGER) FROM chat_sessions \
                    WHERE status IN ('searching', 'pending_payment', 'active') AND expires_at IS NOT NULL \
                    ORDER BY expires_at LIMIT 1";
         let ms: Option<i64> = self.reading(sqlx::query_scalar(sql).fetch_optional(&self.readers)).await?;
@@ -171,7 +178,7 @@ impl SqliteStore {
         let sql = "SELECT id FROM chat_sessions WHERE mitra_id = ?1 AND status IN ('active', 'pending_payment') \
                    ORDER BY created_at, id LIMIT ?2";
         let rows = self.reading(sqlx::query(sql).bind(mitra.to_string()).bind(limit).fetch_all(&self.readers)).await?;
-        rows.iter().map(|row| Ok(SessionId(id_column(row, "id")?.0))).collect::<Result<_, _>>().map_err(super::explain)
+        Ok(decoded(&rows, "session", text_of("id"), |row| Ok(SessionId(id_column(row, "id")?.0))))
     }
 
     pub(super) async fn read_session_counts(&self) -> Result<SessionCounts, StoreError> {

@@ -123,7 +123,8 @@ impl SqliteStore {
                            SELECT s.mitra_id FROM json_each(?1) c \
                            JOIN mitra_status s ON s.mitra_id = c.value ->> 0 AND s.online_epoch = c.value ->> 1 \
                            JOIN mitra_heartbeats h ON h.mitra_id = s.mitra_id \
-                           WHERE coalesce(h.last_heartbeat_at, -9223372036854775807) <= CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?2) \
+                           WHERE coalesce(h.last_heartbeat_at, -9223372036854775807) <= CAST(unixepoch('subsec') * 1000 AS INTEGER) - ?2 \
+                           OR h.last_heartbeat_at > CAST(unixepoch('subsec') * 1000 AS INTEGER) + 10000) \
                            RETURNING mitra_id";
                 let query = sqlx::query(sql).bind(&pairs).bind(milliseconds(silent_for));
                 let rows = query.fetch_all(&mut *tx).await?;
@@ -139,7 +140,8 @@ impl SqliteStore {
         let sql = "UPDATE mitra_heartbeats SET last_heartbeat_at = at FROM ( \
                      SELECT value ->> 0 AS id, CAST(unixepoch('subsec') * 1000 AS INTEGER) - min(value ->> 1) AS at \
                      FROM json_each(?1) GROUP BY 1) AS beat \
-                   WHERE mitra_id = beat.id AND beat.at > coalesce(last_heartbeat_at, 0)";
+                   WHERE mitra_id = beat.id AND (beat.at > coalesce(last_heartbeat_at, 0) \
+                     OR last_heartbeat_at > CAST(unixepoch('subsec') * 1000 AS INTEGER) + 10000)";
         let query = sqlx::query(sql).bind(serde_json::json!(pairs).to_string());
         self.execute(query).await
     }

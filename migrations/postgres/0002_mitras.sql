@@ -1,135 +1,36 @@
--- The truth of presence. Other programs may write these tables with plain SQL, many rows at once: everything that the API
--- does besides is done by the triggers below. Functions pin the search path they were created under, so that a writer's own
--- never matters. Lock order everywhere: mitras, then mitra_status, then mitra_heartbeats, each by id. What can be done later
--- (expiry, heartbeats) never waits for a row that somebody holds, and who needs several rows never waits for one while holding
--- another, so that they take part in no deadlock, whatever order others use.
-
--- Tables of the backend whose schema this is are taken as they are, when they have what is needed; their rows get what belongs
--- to them in a later file, so that this one holds its locks only for a moment.
-DO $$
-DECLARE
-    wrong text;
-BEGIN
-    SELECT string_agg(format('%s.%s should be %s and is %s', n.table_name, n.column_name,
-            n.kind || CASE WHEN n.filled THEN ' NOT NULL' ELSE '' END,
-            coalesce(format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END,
-                'missing')), ', ')
-        INTO wrong
-        FROM (VALUES
-            ('customers', 'id', 'uuid', true, true),
-            ('mitras', 'id', 'uuid', true, true),
-            ('mitras', 'display_name', 'text', true, false),
-            ('mitras', 'is_active', 'boolean', true, false),
-            ('mitras', 'max_sessions', 'integer', false, false),
-            ('chat_sessions', 'id', 'uuid', true, true),
-            ('chat_sessions', 'customer_id', 'uuid', true, true),
-            ('chat_sessions', 'mitra_id', 'uuid', false, false),
-            ('chat_sessions', 'status', 'text', true, false),
-            ('chat_sessions', 'expires_at', 'timestamp with time zone', false, false),
-            ('chat_sessions', 'created_at', 'timestamp with time zone', true, false)
-        ) AS n (table_name, column_name, kind, filled, needed)
-        JOIN pg_class t ON t.relname = n.table_name AND t.relnamespace = current_schema()::regnamespace
-        LEFT JOIN pg_attribute a
-            ON a.attrelid = t.oid AND a.attname = n.column_name AND a.attnum > 0 AND NOT a.attisdropped
-        WHERE CASE
-            WHEN a.attname IS NULL THEN n.needed
-            ELSE replace(a.atttypid::regtype::text, 'character varying', 'text') <> n.kind OR n.filled AND NOT a.attnotnull
-        END;
-    IF wrong IS NOT NULL THEN
-        RAISE EXCEPTION 'the tables that are there do not fit: %', wrong USING ERRCODE = 'datatype_mismatch';
-    END IF;
-END $$;
-
-CREATE SEQUENCE hadir_revision;
-
--- One row. The generation changes when the database was restored to an older state.
-CREATE TABLE hadir_meta (
-    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    generation bigint NOT NULL DEFAULT 1
-);
-INSERT INTO hadir_meta DEFAULT VALUES;
-
-CREATE TABLE IF NOT EXISTS customers (
-    id uuid PRIMARY KEY
-);
-
-CREATE TABLE IF NOT EXISTS mitras (
-    id uuid PRIMARY KEY CONSTRAINT id_is_not_nil CHECK (id <> '00000000-0000-0000-0000-000000000000'),
-    display_name text NOT NULL DEFAULT ''
-        CONSTRAINT display_name_at_most_200_characters CHECK (char_length(display_name) <= 200),
-    is_active boolean NOT NULL DEFAULT true,
-    max_sessions integer CONSTRAINT max_sessions_from_0_to_1000 CHECK (max_sessions BETWEEN 0 AND 1000)
-);
-
-ALTER TABLE mitras
-    ADD COLUMN IF NOT EXISTS display_name text NOT NULL DEFAULT '',
-    ADD COLUMN IF NOT EXISTS is_active boolean NOT NULL DEFAULT true,
-    ADD COLUMN IF NOT EXISTS max_sessions integer;
-
-CREATE TABLE mitra_status (
-    mitra_id uuid PRIMARY KEY REFERENCES mitras (id) ON DELETE CASCADE,
-    is_online boolean NOT NULL DEFAULT false,
-    active_sessions integer NOT NULL DEFAULT 0 CONSTRAINT active_sessions_not_negative CHECK (active_sessions >= 0),
-    revision bigint NOT NULL DEFAULT 0,
-    online_epoch bigint NOT NULL DEFAULT 0
-) WITH (fillfactor = 80);
-CREATE INDEX mitra_status_online ON mitra_status (mitra_id) WHERE is_online;
-CREATE INDEX mitra_status_revision ON mitra_status (revision);
-
--- Narrow and half full, so that a heartbeat is a HOT update: no index is touched.
-CREATE TABLE mitra_heartbeats (
-    mitra_id uuid PRIMARY KEY REFERENCES mitras (id) ON DELETE CASCADE,
-    last_heartbeat_at timestamptz CONSTRAINT last_heartbeat_at_is_a_time CHECK (isfinite(last_heartbeat_at))
-) WITH (fillfactor = 50);
-
-CREATE TABLE IF NOT EXISTS chat_sessions (
-    id uuid PRIMARY KEY,
-    customer_id uuid NOT NULL REFERENCES customers (id),
-    mitra_id uuid REFERENCES mitras (id),
-    status text NOT NULL DEFAULT 'searching' CONSTRAINT status_is_known CHECK (
-        status IN ('searching', 'pending_payment', 'active', 'ended', 'expired', 'cancelled')
-    ),
-    expires_at timestamptz,
-    created_at timestamptz NOT NULL DEFAULT now()
-);
-
-CREATE TABLE auth_sessions (
-    id uuid PRIMARY KEY,
-    subject_id uuid NOT NULL,
-    role text NOT NULL CONSTRAINT role_is_known CHECK (role IN ('mitra', 'customer', 'dashboard', 'service')),
-    expires_at timestamptz NOT NULL,
-    revoked_at timestamptz
-);
-CREATE INDEX auth_sessions_subject ON auth_sessions (subject_id) WHERE revoked_at IS NULL;
-
-CREATE TABLE presence_events (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    mitra_id uuid NOT NULL,
-    kind text NOT NULL,
-    reason text,
-    actor text NOT NULL,
-    at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-CREATE INDEX presence_events_mitra ON presence_events (mitra_id, id);
-CREATE INDEX presence_events_at ON presence_events (at);
+-- What follows from every write of a mitra, whoever wrote it, and the server's own writes. Lock order everywhere: mitras, then
+-- mitra_status, then mitra_heartbeats, each by id. What can be done later (expiry, heartbeats) never waits for a row that
+-- somebody holds, and who needs several rows never waits for one while holding another, so that they take part in no deadlock,
+-- whatever order others use.
 
 -- Who writes, for the event: set for one transaction by our own statements, `sql` for everybody else.
 CREATE FUNCTION hadir_actor() RETURNS text LANGUAGE sql STABLE AS
 $$ SELECT coalesce(nullif(current_setting('hadir.actor', true), ''), 'sql') $$;
+
 CREATE FUNCTION hadir_reason() RETURNS text LANGUAGE sql STABLE AS
 $$ SELECT nullif(current_setting('hadir.reason', true), '') $$;
 
--- A bell, never data. Above a thousand rows one bell for all of them: look at everything. A channel's name has at most 63
--- bytes; a schema's name cut to fit at worst shares its channel.
-CREATE FUNCTION hadir_ring(channel_schema text, payloads text[]) RETURNS void LANGUAGE plpgsql AS $$
+-- Rings the bell: a bell names rows, and carries no data. One each up to a thousand rows, and this one for more. A channel's name
+-- has at most 63 bytes; a schema's name cut to fit at worst shares its channel.
+CREATE FUNCTION hadir_ring_or(channel_schema text, payloads text[], for_all text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     channel text := 'hadir_' || left(channel_schema, 57);
 BEGIN
     IF cardinality(payloads) > 1000 THEN
-        PERFORM pg_notify(channel, '*');
+        PERFORM pg_notify(channel, for_all);
     ELSE
         PERFORM pg_notify(channel, payload) FROM unnest(payloads) AS payload;
     END IF;
+END $$;
+
+-- Many rows that are there: `many` and the lowest of their revisions, from which a look finds them all, however long ago it was
+-- given. Many sign-ins: `revoked:*`.
+CREATE FUNCTION hadir_ring(channel_schema text, payloads text[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM hadir_ring_or(channel_schema, payloads, CASE
+        WHEN payloads[1] LIKE 'revoked:%' THEN 'revoked:*'
+        ELSE 'many:' || (SELECT min(split_part(payload, ':', 2)::bigint) FROM unnest(payloads) AS payload)
+    END);
 END $$;
 
 -- Takes these rows FOR NO KEY UPDATE and names one that somebody else holds: then the caller gives back what was taken, by
@@ -186,6 +87,52 @@ BEGIN
     EXECUTE format('SELECT 1 FROM %1$I WHERE %2$I = ANY ($1) ORDER BY %2$I FOR NO KEY UPDATE', relation, key) USING ids;
 END $$;
 
+-- Holds what a change of this mitra takes: its row, its status, and its sign-ins where they go with it. All of them, or none
+-- and waits for the one that is missing: in a circle with a transaction of another program, whatever that wrote first, there is
+-- nobody of ours. Where too many are at it for too long nothing is held, and the change takes them in order.
+CREATE FUNCTION hadir_hold_mitra(mitra uuid, with_sign_ins boolean) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    relations constant text[] := ARRAY['mitras', 'mitra_status', 'auth_sessions'];
+    keys constant text[] := ARRAY['id', 'mitra_id', 'id'];
+    ids uuid[];
+    awaited uuid;
+    place integer;
+    is_waiting boolean;
+BEGIN
+    FOR attempt IN 1..50 LOOP
+        BEGIN
+            is_waiting := true;
+            IF awaited IS NOT NULL THEN
+                EXECUTE format('SELECT 1 FROM %I WHERE %I = $1 FOR NO KEY UPDATE', relations[place], keys[place])
+                    USING awaited;
+            END IF;
+            is_waiting := false;
+            FOR n IN 1..CASE WHEN with_sign_ins THEN 3 ELSE 2 END LOOP
+                ids := CASE n
+                    WHEN 3 THEN ARRAY(SELECT a.id FROM auth_sessions a WHERE a.subject_id = mitra AND a.revoked_at IS NULL)
+                    ELSE ARRAY[mitra]
+                END;
+                place := n;
+                awaited := hadir_take(relations[n], keys[n], ids);
+                IF awaited IS NOT NULL THEN
+                    RAISE SQLSTATE 'HD001';
+                END IF;
+            END LOOP;
+            RETURN;
+        EXCEPTION
+            -- What was held in the block is free again.
+            WHEN SQLSTATE 'HD001' THEN
+                NULL;
+            WHEN lock_not_available THEN
+                IF is_waiting THEN
+                    RAISE;
+                END IF;
+                awaited := NULL;
+        END;
+    END LOOP;
+END $$;
+
 -- The revision is given while the row is locked: taken earlier it was measured out of order in a third of contended writes.
 CREATE FUNCTION hadir_status_before() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -211,6 +158,7 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
+
 CREATE TRIGGER hadir_status_before BEFORE INSERT OR UPDATE ON mitra_status
     FOR EACH ROW EXECUTE FUNCTION hadir_status_before();
 
@@ -231,6 +179,7 @@ BEGIN
         FROM new_rows n JOIN old_rows o USING (mitra_id) WHERE n.revision <> o.revision HAVING count(*) > 0;
     RETURN NULL;
 END $$;
+
 CREATE TRIGGER hadir_status_updated AFTER UPDATE ON mitra_status
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION hadir_status_updated();
@@ -245,6 +194,7 @@ BEGIN
         FROM mitra_status s JOIN new_rows n ON n.id = s.mitra_id HAVING count(*) > 0;
     RETURN NULL;
 END $$;
+
 CREATE TRIGGER hadir_mitras_inserted AFTER INSERT ON mitras
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION hadir_mitras_inserted();
@@ -280,20 +230,86 @@ BEGIN
         FROM new_rows n JOIN old_rows o USING (id) WHERE n.max_sessions IS DISTINCT FROM o.max_sessions ORDER BY n.id;
     RETURN NULL;
 END $$;
+
 CREATE TRIGGER hadir_mitras_updated AFTER UPDATE ON mitras
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION hadir_mitras_updated();
 
--- Removed for good: whoever hears the bell finds no row.
+-- Removed for good: who hears the bell finds no row. Many that are gone no look can find: everything is compared.
 CREATE FUNCTION hadir_mitras_deleted() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM hadir_ring(TG_TABLE_SCHEMA, array_agg(id || ':' || nextval('hadir_revision'))) FROM old_rows
+    PERFORM hadir_ring_or(TG_TABLE_SCHEMA, array_agg(id || ':' || nextval('hadir_revision')), '*') FROM old_rows
         HAVING count(*) > 0;
     RETURN NULL;
 END $$;
+
 CREATE TRIGGER hadir_mitras_deleted AFTER DELETE ON mitras
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION hadir_mitras_deleted();
+
+-- Emptied at once: no rows are told, so everything is compared.
+CREATE FUNCTION hadir_mitras_truncated() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM hadir_ring_or(TG_TABLE_SCHEMA, ARRAY['*'], '*');
+    RETURN NULL;
+END $$;
+CREATE TRIGGER hadir_mitras_truncated AFTER TRUNCATE ON mitras
+    FOR EACH STATEMENT EXECUTE FUNCTION hadir_mitras_truncated();
+
+-- Every mitra has a status and a heartbeat: where one was removed and the mitra was not, it is there again at once. The mitra is
+-- offline then, with the sessions it has.
+CREATE FUNCTION hadir_restore_rows(whose uuid[]) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    restored uuid[];
+BEGIN
+    INSERT INTO mitra_heartbeats (mitra_id) SELECT m.id FROM mitras m
+        WHERE (whose IS NULL OR m.id = ANY (whose)) ORDER BY m.id ON CONFLICT DO NOTHING;
+    WITH inserted AS (
+        INSERT INTO mitra_status (mitra_id, active_sessions)
+            SELECT m.id, (SELECT count(*) FROM chat_sessions c
+                WHERE c.mitra_id = m.id AND c.status IN ('active', 'pending_payment'))
+            FROM mitras m WHERE (whose IS NULL OR m.id = ANY (whose)) ORDER BY m.id ON CONFLICT DO NOTHING
+            RETURNING mitra_id
+    )
+    SELECT array_agg(i.mitra_id) INTO restored FROM inserted i;
+    INSERT INTO presence_events (mitra_id, kind, reason, actor)
+        SELECT r, 'offline', 'its status was removed', hadir_actor() FROM unnest(restored) AS r ORDER BY r;
+END $$;
+CREATE FUNCTION hadir_rows_removed() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    whose uuid[];
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        SELECT array_agg(o.mitra_id) INTO whose FROM old_rows o JOIN mitras m ON m.id = o.mitra_id;
+        IF whose IS NULL THEN
+            RETURN NULL;
+        END IF;
+    END IF;
+    PERFORM hadir_restore_rows(whose);
+    IF TG_OP = 'TRUNCATE' THEN
+        PERFORM hadir_ring_or(TG_TABLE_SCHEMA, ARRAY['*'], '*');
+    ELSE
+        PERFORM hadir_ring(TG_TABLE_SCHEMA, array_agg(s.mitra_id || ':' || s.revision))
+            FROM mitra_status s WHERE s.mitra_id = ANY (whose) HAVING count(*) > 0;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER hadir_status_deleted AFTER DELETE ON mitra_status REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION hadir_rows_removed();
+CREATE TRIGGER hadir_status_truncated AFTER TRUNCATE ON mitra_status
+    FOR EACH STATEMENT EXECUTE FUNCTION hadir_rows_removed();
+CREATE TRIGGER hadir_heartbeats_deleted AFTER DELETE ON mitra_heartbeats REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION hadir_rows_removed();
+CREATE TRIGGER hadir_heartbeats_truncated AFTER TRUNCATE ON mitra_heartbeats
+    FOR EACH STATEMENT EXECUTE FUNCTION hadir_rows_removed();
+
+-- Without its row every mitra would be of an older generation than before.
+CREATE FUNCTION hadir_meta_stays() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    RAISE EXCEPTION 'hadir_meta is Hadir''s own: its row stays' USING ERRCODE = 'check_violation';
+END $$;
+CREATE TRIGGER hadir_meta_stays BEFORE DELETE OR TRUNCATE ON hadir_meta
+    FOR EACH STATEMENT EXECUTE FUNCTION hadir_meta_stays();
 
 CREATE FUNCTION hadir_auth_sessions_updated() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
@@ -302,17 +318,25 @@ BEGIN
         WHERE n.revoked_at IS NOT NULL AND o.revoked_at IS NULL HAVING count(*) > 0;
     RETURN NULL;
 END $$;
+
 CREATE TRIGGER hadir_auth_sessions_updated AFTER UPDATE ON auth_sessions
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION hadir_auth_sessions_updated();
 
--- What the server reads of a mitra, in one statement.
-CREATE VIEW hadir_mitras AS
-    SELECT m.id, m.display_name, m.is_active, s.is_online, s.active_sessions, m.max_sessions, s.revision, s.online_epoch,
-        (SELECT generation FROM hadir_meta) AS generation,
-        h.last_heartbeat_at,
-        (extract(epoch FROM clock_timestamp() - h.last_heartbeat_at) * 1000)::bigint AS age_ms
-    FROM mitras m JOIN mitra_status s ON s.mitra_id = m.id JOIN mitra_heartbeats h ON h.mitra_id = m.id;
+-- One that was removed is no sign-in any more.
+CREATE FUNCTION hadir_auth_sessions_removed() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        PERFORM hadir_ring_or(TG_TABLE_SCHEMA, ARRAY['revoked:*'], 'revoked:*');
+    ELSE
+        PERFORM hadir_ring(TG_TABLE_SCHEMA, array_agg('revoked:' || o.id)) FROM old_rows o HAVING count(*) > 0;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER hadir_auth_sessions_deleted AFTER DELETE ON auth_sessions REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION hadir_auth_sessions_removed();
+CREATE TRIGGER hadir_auth_sessions_truncated AFTER TRUNCATE ON auth_sessions
+    FOR EACH STATEMENT EXECUTE FUNCTION hadir_auth_sessions_removed();
 
 -- The server's own writes: one round trip, one transaction, the row as it is afterwards. No row: no such mitra.
 CREATE FUNCTION hadir_set_online(mitra uuid, online boolean, actor text, why text)
@@ -338,11 +362,15 @@ END $$;
 CREATE FUNCTION hadir_set_active(mitra uuid, active boolean, actor text, why text)
 RETURNS TABLE (changed boolean, mitra_row hadir_mitras) LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
-    is_changed boolean;
+    is_changed boolean := false;
 BEGIN
     PERFORM set_config('hadir.actor', actor, true), set_config('hadir.reason', why, true);
-    UPDATE mitras m SET is_active = active WHERE m.id = mitra AND m.is_active <> active;
-    is_changed := FOUND;
+    -- Who is so already is waited for by nobody.
+    IF EXISTS (SELECT 1 FROM mitras m WHERE m.id = mitra AND m.is_active <> active) THEN
+        PERFORM hadir_hold_mitra(mitra, NOT active);
+        UPDATE mitras m SET is_active = active WHERE m.id = mitra AND m.is_active <> active;
+        is_changed := FOUND;
+    END IF;
     RETURN QUERY SELECT is_changed, r FROM hadir_mitras r WHERE r.id = mitra;
 END $$;
 
@@ -351,15 +379,31 @@ RETURNS TABLE (changed boolean, mitra_row hadir_mitras) LANGUAGE plpgsql SET sea
 DECLARE
     had integer;
     is_changed boolean := true;
+    takes_status boolean := false;
 BEGIN
     PERFORM set_config('hadir.actor', actor, true), set_config('hadir.reason', why, true);
     LOOP
-        SELECT m.max_sessions INTO had FROM mitras m WHERE m.id = mitra FOR NO KEY UPDATE;
-        IF FOUND THEN
-            is_changed := capacity IS NOT NULL AND capacity IS DISTINCT FROM had;
-            UPDATE mitras m SET display_name = name, max_sessions = coalesce(capacity, had) WHERE m.id = mitra;
-            EXIT;
+        IF takes_status THEN
+            PERFORM hadir_hold_mitra(mitra, false);
         END IF;
+        BEGIN
+            SELECT m.max_sessions INTO had FROM mitras m WHERE m.id = mitra FOR NO KEY UPDATE;
+            IF FOUND THEN
+                is_changed := capacity IS NOT NULL AND capacity IS DISTINCT FROM had;
+                -- A name concerns this row alone; another capacity takes the status too, and must not wait for it here.
+                IF is_changed AND NOT takes_status THEN
+                    takes_status := true;
+                    RAISE SQLSTATE 'HD001';
+                END IF;
+                UPDATE mitras m SET display_name = name, max_sessions = coalesce(capacity, had) WHERE m.id = mitra;
+                EXIT;
+            END IF;
+        EXCEPTION
+            -- What was held in the block is free again.
+            WHEN SQLSTATE 'HD001' THEN
+                CONTINUE;
+        END;
+        is_changed := true;
         -- Looked at first: a table of a backend may have columns without a default, which only an insert needs.
         INSERT INTO mitras (id, display_name, max_sessions) VALUES (mitra, name, capacity) ON CONFLICT (id) DO NOTHING;
         EXIT WHEN FOUND;
@@ -385,7 +429,8 @@ BEGIN
         FROM unnest(ids, epochs) AS c (id, epoch), mitra_heartbeats h
         WHERE s.mitra_id = ANY (held) AND s.is_online AND c.id = s.mitra_id AND c.epoch = s.online_epoch
             AND h.mitra_id = s.mitra_id
-            AND coalesce(h.last_heartbeat_at, '-infinity') <= clock_timestamp() - silent_ms * interval '1 millisecond'
+            AND (coalesce(h.last_heartbeat_at, '-infinity') <= clock_timestamp() - silent_ms * interval '1 millisecond'
+                OR h.last_heartbeat_at > hadir_latest_heartbeat())
         RETURNING s.mitra_id
     )
     SELECT array_agg(c.mitra_id) INTO expired FROM changed c;
@@ -395,8 +440,8 @@ EXCEPTION WHEN lock_not_available THEN
     RETURN;
 END $$;
 
--- Ages, not times: only ages cross clocks. Rows that another transaction holds are not waited for: `busy` names them, to be
--- asked for again.
+-- Ages, not times: only ages cross clocks. Only forward, but for one that stands in the future, which proves nothing. Rows that
+-- another transaction holds are not waited for: `busy` names them, to be asked for again.
 CREATE FUNCTION hadir_record_heartbeats(ids uuid[], ages_ms bigint[], OUT moved bigint, OUT busy uuid[])
 LANGUAGE plpgsql SET search_path FROM CURRENT SET lock_timeout = '20ms' AS $$
 DECLARE
@@ -410,14 +455,14 @@ BEGIN
             FROM unnest(ids, ages_ms) AS u (id, age) GROUP BY u.id
         ) b
         JOIN mitra_heartbeats h ON h.mitra_id = b.id
-        WHERE h.last_heartbeat_at IS NULL OR h.last_heartbeat_at < b.at;
+        WHERE h.last_heartbeat_at IS NULL OR h.last_heartbeat_at < b.at OR h.last_heartbeat_at > hadir_latest_heartbeat();
     SELECT array_agg(l.mitra_id) INTO held FROM (
         SELECT mitra_id FROM mitra_heartbeats WHERE mitra_id = ANY (newer) FOR NO KEY UPDATE SKIP LOCKED
     ) l;
     UPDATE mitra_heartbeats h SET last_heartbeat_at = b.at
         FROM unnest(newer, times) AS b (id, at)
         WHERE h.mitra_id = b.id AND h.mitra_id = ANY (held)
-            AND (h.last_heartbeat_at IS NULL OR h.last_heartbeat_at < b.at);
+            AND (h.last_heartbeat_at IS NULL OR h.last_heartbeat_at < b.at OR h.last_heartbeat_at > hadir_latest_heartbeat());
     GET DIAGNOSTICS moved = ROW_COUNT;
     SELECT coalesce(array_agg(l.id), '{}') INTO busy FROM (SELECT unnest(newer) AS id EXCEPT SELECT unnest(held)) l;
 -- As `hadir_take` says: all of them are to be asked for again.

@@ -1,5 +1,5 @@
 -- no-transaction
--- What the triggers of 0001 do for a new mitra, for those of a backend that were there before, a thousand at a time. Before any
+-- What the triggers of 0002 do for a new mitra, for those of a backend that were there before, a thousand at a time. Before any
 -- session is counted: a trigger that finds no row to hold counts nothing.
 DO $$
 DECLARE

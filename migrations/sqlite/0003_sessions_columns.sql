@@ -1,1 +1,0 @@
--- Done by 0007: the file has one writer, and nobody waits.

@@ -1,1 +1,0 @@
--- Nothing to do: a SQLite file has one node.

@@ -1,1 +1,0 @@
--- Nothing to do: with one writer nobody waits in a circle, and a SQLite file has no bell.
