@@ -12,7 +12,8 @@ $$ SELECT nullif(current_setting('hadir.reason', true), '') $$;
 
 -- Rings the bell: a bell names rows, and carries no data. One each up to a thousand rows, and this one for more. A channel's name
 -- has at most 63 bytes; a schema's name cut to fit at worst shares its channel.
-CREATE FUNCTION hadir_ring_or(channel_schema text, payloads text[], for_all text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION hadir_ring_or(channel_schema text, payloads text[], for_all text) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     channel text := 'hadir_' || left(channel_schema, 57);
 BEGIN
@@ -25,7 +26,8 @@ END $$;
 
 -- Many rows that are there: `many` and the lowest of their revisions, from which a look finds them all, however long ago it was
 -- given. Many sign-ins: `revoked:*`.
-CREATE FUNCTION hadir_ring(channel_schema text, payloads text[]) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION hadir_ring(channel_schema text, payloads text[]) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     PERFORM hadir_ring_or(channel_schema, payloads, CASE
         WHEN payloads[1] LIKE 'revoked:%' THEN 'revoked:*'

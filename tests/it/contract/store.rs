@@ -11,6 +11,7 @@ mod heartbeats;
 mod lists;
 mod migrations;
 mod node_lock;
+mod odd_rows;
 mod outages;
 mod reading;
 mod record;
@@ -208,6 +209,17 @@ impl Bench {
     async fn silence(&self, n: u128, age: Duration) {
         let at = self.ago(age);
         self.run(format!("UPDATE mitra_heartbeats SET last_heartbeat_at = {at} WHERE mitra_id = '{}'", id(n))).await;
+    }
+
+    /// As a program writes it that keeps the triggers of this table from it.
+    async fn unseen(&self, table: &str, trigger: &str, sql: String) {
+        self.run(match &self.beside {
+            Beside::Sqlite { .. } => format!("DROP TRIGGER {trigger}; {sql}"),
+            Beside::Postgres { .. } => {
+                format!("ALTER TABLE {table} DISABLE TRIGGER USER; {sql}; ALTER TABLE {table} ENABLE TRIGGER USER")
+            }
+        })
+        .await;
     }
 
     async fn load(&self, n: u128, sessions: u32) {

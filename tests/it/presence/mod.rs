@@ -7,6 +7,7 @@ mod feed;
 mod heartbeats;
 mod interleavings;
 mod messages;
+mod odd_statements;
 mod push;
 mod seed;
 mod sweeps;

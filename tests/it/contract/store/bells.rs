@@ -189,3 +189,22 @@ async fn a_listener_outlives_the_servers_limits_and_notices_a_server_that_froze_
     let revision = eventually("the store recovers by itself", written).await.row.fence.revision;
     assert_eq!(heard(&mut bells).await, Bell::Mitra { id: id(1), revision });
 }
+
+#[tokio::test]
+async fn what_is_emptied_at_once_rings_for_all() {
+    let (bench, mut bells) = listening().await;
+    bench.created(1).await;
+    let session = bench.signed_in(id(1).0, 60_000).await;
+    until_marked(&bench, &mut bells).await;
+    bench.run("DELETE FROM auth_sessions".to_owned()).await;
+    assert_eq!(until_marked(&bench, &mut bells).await, [Bell::Revoked { session }]);
+    for (sql, rung) in [
+        ("TRUNCATE auth_sessions", Bell::ManyRevoked),
+        ("TRUNCATE mitra_status", Bell::Missed),
+        ("TRUNCATE mitras CASCADE", Bell::Missed),
+    ] {
+        bench.run(sql.to_owned()).await;
+        let bells = until_marked(&bench, &mut bells).await;
+        assert!(!bells.is_empty() && bells.iter().all(|bell| *bell == rung), "{sql}: {bells:?}");
+    }
+}

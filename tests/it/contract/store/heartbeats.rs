@@ -8,6 +8,7 @@ on_both!(
     a_heartbeat_is_stamped_at_its_age,
     an_older_heartbeat_moves_nothing,
     unknown_ids_are_ignored,
+    one_of_the_future_is_corrected_by_the_next,
     of_an_id_that_comes_twice_the_newest_counts,
     a_heartbeat_is_no_change_of_the_row,
     an_absurd_age_is_taken_for_very_long_ago,
@@ -37,6 +38,19 @@ async fn an_older_heartbeat_moves_nothing(bench: Bench) {
     assert!(about(bench.age(1).await, MINUTE));
     assert_eq!(bench.record_heartbeats(&[(id(1), Duration::ZERO)]).await.expect("recorded"), 1);
     assert!(about(bench.age(1).await, Duration::ZERO));
+}
+
+async fn one_of_the_future_is_corrected_by_the_next(bench: Bench) {
+    bench.online(1).await;
+    let at = bench.at(3_600_000);
+    bench.run(format!("UPDATE mitra_heartbeats SET last_heartbeat_at = {at}")).await;
+    assert_eq!(bench.age(1).await, None);
+    assert_eq!(bench.record_heartbeats(&[(id(1), MINUTE)]).await.expect("recorded"), 1);
+    assert!(about(bench.age(1).await, MINUTE), "{:?}", bench.age(1).await);
+    // Within the tolerance it only rises.
+    let at = bench.at(3_000);
+    bench.run(format!("UPDATE mitra_heartbeats SET last_heartbeat_at = {at}")).await;
+    assert_eq!(bench.record_heartbeats(&[(id(1), Duration::from_secs(5))]).await.expect("recorded"), 0);
 }
 
 async fn unknown_ids_are_ignored(bench: Bench) {

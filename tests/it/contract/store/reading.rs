@@ -225,7 +225,8 @@ async fn half_of_a_mitra_hides_nobody_behind_it(bench: Bench) {
     for n in 1..=5 {
         bench.created(n).await;
     }
-    bench.run(format!("DELETE FROM mitra_heartbeats WHERE mitra_id = '{}'", id(2))).await;
+    let removal = format!("DELETE FROM mitra_heartbeats WHERE mitra_id = '{}'", id(2));
+    bench.unseen("mitra_heartbeats", "heartbeat_removed", removal).await;
     let others = [1, 3, 4].map(id);
     let mut scanned = ids(&bench.scan(None, 3).await.expect("scanned"));
     scanned.extend(ids(&bench.scan(scanned.last().copied(), 3).await.expect("scanned")));

@@ -10,6 +10,7 @@ on_both!(
     another_go_online_is_not_meant,
     those_already_offline_and_unknown_ones_are_not_returned,
     one_who_was_never_heard_is_silent,
+    a_heartbeat_of_the_future_keeps_nobody_online,
     of_two_sweeps_at_once_each_row_is_changed_by_one,
     nobody_is_asked_about_and_nobody_goes,
 );
@@ -68,6 +69,26 @@ async fn one_who_was_never_heard_is_silent(bench: Bench) {
     bench.online(1).await;
     bench.run("UPDATE mitra_heartbeats SET last_heartbeat_at = NULL".to_owned()).await;
     assert_eq!(ids(&bench.expire_silent(&[(id(1), 1)], Duration::MAX).await.expect("swept")), [id(1)]);
+}
+
+async fn a_heartbeat_of_the_future_keeps_nobody_online(bench: Bench) {
+    for n in 1..=3 {
+        bench.online(n).await;
+    }
+    // The clock was stepped back: by an hour, and by so little that two servers differ as much.
+    for (n, ahead_ms) in [(1, 3_600_000), (2, 3_000)] {
+        let at = bench.at(ahead_ms);
+        bench.run(format!("UPDATE mitra_heartbeats SET last_heartbeat_at = {at} WHERE mitra_id = '{}'", id(n))).await;
+    }
+    assert_eq!((bench.age(1).await, bench.age(2).await), (None, Some(Duration::ZERO)));
+    let counts = bench.counts(LONG).await.expect("counted");
+    assert_eq!((counts.online, counts.reachable, counts.available, counts.suspect), (3, 2, 2, 1));
+    let found = bench.find_available(LONG, 10).await.expect("found");
+    assert_eq!(found.total, 2);
+    assert!(found.mitras.iter().all(|mitra| mitra.id != id(1)));
+    assert!(bench.heard_within(LONG, None, 10).await.expect("read").iter().all(|heard| heard.id != id(1)));
+    let all: Vec<_> = (1..=3).map(|n| (id(n), 1)).collect();
+    assert_eq!(ids(&bench.expire_silent(&all, LONG).await.expect("swept")), [id(1)]);
 }
 
 async fn of_two_sweeps_at_once_each_row_is_changed_by_one(bench: Bench) {

@@ -176,3 +176,73 @@ async fn a_writers_own_search_path_does_not_matter() {
     assert!(!bench.row(1).await.active);
     assert_eq!(bench.number("SELECT count(*) FROM mitra_status").await, 11);
 }
+
+#[tokio::test]
+async fn a_removed_status_or_heartbeat_is_there_again_at_once() {
+    let bench = bench().await;
+    bench.ten().await;
+    for sql in ["DELETE FROM mitra_status", "DELETE FROM mitra_heartbeats", "TRUNCATE mitra_status", "TRUNCATE mitra_heartbeats"] {
+        bench.plain("UPDATE mitra_status SET is_online = true").await.expect("online");
+        let before = bench.row(3).await;
+        bench.plain(sql).await.expect(sql);
+        let row = bench.row(3).await;
+        assert_eq!(row.online, sql.contains("heartbeats"), "{sql}");
+        assert!(row.fence >= before.fence, "{sql}");
+        assert_eq!(bench.number("SELECT count(*) FROM hadir_mitras").await, 10, "{sql}");
+    }
+    assert!(bench.kinds(3).await.iter().filter(|kind| *kind == "offline").count() >= 2);
+    // One that goes with its mitra stays away.
+    bench.plain("DELETE FROM mitras WHERE id <= lpad('5', 32, '0')::uuid").await.expect("deleted");
+    let rows = "SELECT count(*) FROM mitra_status FULL JOIN mitra_heartbeats USING (mitra_id)";
+    assert_eq!(bench.number(rows).await, 5);
+    bench.plain("TRUNCATE mitras CASCADE").await.expect("emptied");
+    assert_eq!(bench.number(rows).await, 0);
+}
+
+#[tokio::test]
+async fn temporary_tables_of_a_writer_take_nothing_away() {
+    let bench = bench().await;
+    bench.ten().await;
+    let mut writer = bench.sql().acquire().await.expect("connected");
+    let sql = format!(
+        "CREATE TEMP TABLE mitra_status (mitra_id uuid, is_online boolean, active_sessions integer, revision bigint); \
+         CREATE TEMP TABLE mitra_heartbeats (mitra_id uuid, last_heartbeat_at timestamptz); \
+         CREATE TEMP TABLE presence_events (mitra_id uuid, kind text, reason text, actor text, session_id uuid); \
+         CREATE TEMP TABLE mitras (id uuid, is_active boolean); \
+         CREATE TEMP TABLE auth_sessions (id uuid, subject_id uuid, revoked_at timestamptz); \
+         CREATE TEMP TABLE chat_sessions (id uuid, mitra_id uuid, status text); \
+         SET search_path TO pg_temp, {0}; \
+         INSERT INTO customers VALUES (lpad('1', 32, '0')::uuid); \
+         INSERT INTO {0}.chat_sessions (id, customer_id, mitra_id, status) VALUES (gen_random_uuid(), \
+         lpad('1', 32, '0')::uuid, lpad('3', 32, '0')::uuid, 'active'); \
+         UPDATE {0}.mitra_status SET is_online = true; \
+         UPDATE {0}.mitras SET is_active = false WHERE id = lpad('4', 32, '0')::uuid",
+        bench.schema().name
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *writer).await.expect("written");
+    let row = bench.row(3).await;
+    assert!(row.online && row.sessions == 1 && row.heartbeat_age.is_some(), "{row:?}");
+    assert_eq!(bench.kinds(3).await, ["online", "session_started", "created"]);
+    let deactivated = bench.row(4).await;
+    assert!(!deactivated.online && !deactivated.active);
+    for table in ["mitra_status", "mitra_heartbeats", "presence_events", "auth_sessions"] {
+        let temporary = format!("SELECT count(*) FROM pg_temp.{table}");
+        let rows: i64 = sqlx::query_scalar(AssertSqlSafe(temporary)).fetch_one(&mut *writer).await.expect("asked");
+        assert_eq!(rows, 0, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn every_function_looks_for_temporary_tables_last() {
+    let bench = bench().await;
+    // Those of one expression name no table and are inlined.
+    let unpinned: Vec<String> = sqlx::query_scalar(
+        "SELECT proname::text FROM pg_proc JOIN pg_language l ON l.oid = prolang WHERE pronamespace = $1::regnamespace \
+         AND l.lanname = 'plpgsql' AND NOT coalesce(array_to_string(proconfig, ';') LIKE '%, pg_temp%', false)",
+    )
+    .bind(&bench.schema().name)
+    .fetch_all(bench.sql())
+    .await
+    .expect("asked");
+    assert_eq!(unpinned, Vec::<String>::new());
+}

@@ -176,7 +176,7 @@ async fn a_backends_own_tables_are_adopted_with_true_counts_while_it_writes_on()
 async fn sessions_written_before_the_triggers_were_there_are_counted() {
     let (schema, pool) = empty().await;
     let first = tempfile::tempdir().expect("a folder");
-    let name = "0001_presence.sql";
+    let name = "0001_tables.sql";
     let from = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/postgres").join(name);
     std::fs::copy(from, first.path().join(name)).expect("copied");
     Migrator::new(first.path()).await.expect("read").run(&pool).await.expect("migrated");
