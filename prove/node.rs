@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The product's periods, scaled down by 15: a heartbeat a second, suspect after 3, offline after 6.
-const CLOCK: &[(&str, &str)] = &[
+pub const CLOCK: &[(&str, &str)] = &[
     ("HEARTBEAT_INTERVAL_SECONDS", "1"),
     ("HEARTBEAT_SUSPECT_SECONDS", "3"),
     ("MITRA_OFFLINE_AFTER_SECONDS", "6"),

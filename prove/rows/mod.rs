@@ -2,6 +2,7 @@
 
 mod clients;
 mod clocks;
+mod disk;
 mod failover;
 mod feed;
 mod network;
@@ -78,6 +79,7 @@ pub const ROWS: &[Row] = &[
     row("rolling-restart", "SIGTERM of each node in turn"),
     row("reconnect-storm", "every mitra's connection is cut at once"),
     row("log-unwritable", "one node logs to a full disk, the other to a closed pipe; Valkey killed meanwhile"),
+    row(disk::NAME, "the data folder of a node on SQLite takes nothing for a while"),
     row("descriptors", "a node has no descriptors left"),
     row("half-open-clients", "half of the phones vanish without a word"),
     row("short-gaps", "a thousand gaps of 1 to 29 s over two nodes"),
@@ -93,6 +95,9 @@ pub const ROWS: &[Row] = &[
 /// # Errors
 /// It could not be carried out.
 pub async fn prove(name: &str, means: &Means<'_>, out: &Path) -> Result<Outcome> {
+    if name == disk::NAME {
+        return disk::full(means, out).await;
+    }
     let mut stage = Stage::set(means, scenery(name)).await?;
     let outcome = on_stage(name, &mut stage, means).await;
     finish(name, stage, outcome, out).await

@@ -18,11 +18,11 @@ const TOLD: usize = 1_000;
 static LAST_TOLD: Mutex<Option<HashMap<String, Instant>>> = Mutex::new(None);
 
 /// Values of these rows, but for those that cannot be decoded; `id` names a row in the log.
-pub(super) fn decoded<Row, Value, Id: Display>(
+pub(super) fn decoded<Row, Value, Id: Display, Error: Display>(
     rows: &[Row],
     what: &'static str,
-    id: impl Fn(&Row) -> Result<Id, sqlx::Error>,
-    decode: impl Fn(&Row) -> Result<Value, sqlx::Error>,
+    id: impl Fn(&Row) -> Result<Id, Error>,
+    decode: impl Fn(&Row) -> Result<Value, Error>,
 ) -> Vec<Value> {
     let value = |row| match decode(row) {
         Ok(value) => Some(value),
@@ -35,12 +35,12 @@ pub(super) fn decoded<Row, Value, Id: Display>(
 }
 
 /// The answer for a row that cannot be decoded and was asked for by its id.
-pub(super) fn unreadable(what: &'static str, id: impl Display, error: &sqlx::Error) -> StoreError {
+pub(super) fn unreadable(what: &'static str, id: impl Display, error: &impl Display) -> StoreError {
     complain(what, &id.to_string(), error);
     StoreError::Unreadable(format!("{what} {id}"))
 }
 
-fn complain(what: &'static str, id: &str, error: &sqlx::Error) {
+fn complain(what: &'static str, id: &str, error: &impl Display) {
     let mut told = LAST_TOLD.lock();
     let told = told.get_or_insert_default();
     if told.len() >= TOLD {

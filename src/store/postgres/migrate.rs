@@ -108,7 +108,8 @@ async fn create_schema(connection: &mut PgConnection, settings: &PostgresSetting
     }
     let current: Option<String> =
         sqlx::query_scalar("SELECT current_schema()").fetch_one(connection).await.map_err(explain_start)?;
-    match current {
+    // Without the rights on the schema, that of temporary tables is the next in the search path.
+    match current.filter(|name| !name.starts_with("pg_temp_")) {
         Some(current) if current == settings.schema => Ok(()),
         Some(other) => Err(StoreError::Invalid(format!(
             "tables would be created in schema `{other}` instead of `{}`: something between Hadir and Postgres changes \

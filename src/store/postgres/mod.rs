@@ -142,7 +142,7 @@ impl PostgresStore {
     async fn transition(&self, id: MitraId, query: Query<'_>) -> Result<Transition, StoreError> {
         let row = self.callers.ask_one(query).await?.ok_or(StoreError::UnknownMitra(id))?;
         let transition = || Ok(Transition { row: mitra_row(&row)?, changed: row.try_get("changed")? });
-        transition().map_err(|error| unreadable("mitra", id, &error))
+        transition().map_err(|error: sqlx::Error| unreadable("mitra", id, &error))
     }
 }
 

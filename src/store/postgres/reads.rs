@@ -118,7 +118,7 @@ impl PostgresStore {
             })
         })
         .transpose()
-        .map_err(|error| unreadable("sign-in", id, &error))
+        .map_err(|error: sqlx::Error| unreadable("sign-in", id, &error))
     }
 
     pub(super) async fn read_invalid_sign_ins(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {

@@ -142,7 +142,7 @@ impl SqliteStore {
             })
         })
         .transpose()
-        .map_err(|error| unreadable("sign-in", id, &error))
+        .map_err(|error: sqlx::Error| unreadable("sign-in", id, &error))
     }
 
     pub(super) async fn read_changed_since(&self, revision: i64, limit: u32) -> Result<Vec<MitraRow>, StoreError> {
