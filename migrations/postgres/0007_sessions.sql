@@ -198,9 +198,9 @@ BEGIN
             mitra_id = CASE WHEN frees THEN NULL ELSE coalesce(taker, c.mitra_id) END,
             expires_at = CASE
                 WHEN frees THEN NULL
-                WHEN runs_ms IS NOT NULL THEN clock_timestamp() + runs_ms * interval '1 millisecond'
+                WHEN runs_ms IS NOT NULL THEN hadir_time(clock_timestamp() + runs_ms * interval '1 millisecond')
                 WHEN later_ms IS NOT NULL
-                    THEN coalesce(c.expires_at, clock_timestamp()) + later_ms * interval '1 millisecond'
+                    THEN hadir_time(coalesce(c.expires_at, clock_timestamp()) + later_ms * interval '1 millisecond')
                 ELSE c.expires_at
             END
             WHERE c.id = session;

@@ -40,7 +40,7 @@ CREATE INDEX mitra_status_revision ON mitra_status (revision);
 
 CREATE TABLE mitra_heartbeats (
     mitra_id TEXT PRIMARY KEY REFERENCES mitras (id) ON DELETE CASCADE,
-    last_heartbeat_at INTEGER CONSTRAINT last_heartbeat_at_is_a_time CHECK (last_heartbeat_at BETWEEN -2208988800000 AND 253402300799000)
+    last_heartbeat_at INTEGER CONSTRAINT last_heartbeat_at_is_a_time CHECK (last_heartbeat_at BETWEEN -2208988800000 AND 253402214400000)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE chat_sessions (
@@ -50,9 +50,9 @@ CREATE TABLE chat_sessions (
     status TEXT NOT NULL DEFAULT 'searching' CONSTRAINT status_is_known CHECK (
         status IN ('searching', 'pending_payment', 'active', 'ended', 'expired', 'cancelled')
     ),
-    expires_at INTEGER CONSTRAINT expires_at_is_a_time CHECK (expires_at BETWEEN -2208988800000 AND 253402300799000),
+    expires_at INTEGER CONSTRAINT expires_at_is_a_time CHECK (expires_at BETWEEN -2208988800000 AND 253402214400000),
     created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000 AS INTEGER))
-        CONSTRAINT created_at_is_a_time CHECK (created_at BETWEEN -2208988800000 AND 253402300799000),
+        CONSTRAINT created_at_is_a_time CHECK (created_at BETWEEN -2208988800000 AND 253402214400000),
     CONSTRAINT id_is_a_uuid_in_lower_case CHECK (id GLOB '????????-????-????-????-????????????' AND replace(id, '-', '') NOT GLOB '*[^0-9a-f]*' AND length(replace(id, '-', '')) = 32),
     CONSTRAINT a_session_under_way_has_a_mitra
         CHECK (mitra_id IS NOT NULL OR status NOT IN ('active', 'pending_payment')),
@@ -67,8 +67,8 @@ CREATE TABLE auth_sessions (
     id TEXT PRIMARY KEY,
     subject_id TEXT NOT NULL,
     role TEXT NOT NULL CONSTRAINT role_is_known CHECK (role IN ('mitra', 'customer', 'dashboard', 'service')),
-    expires_at INTEGER NOT NULL CONSTRAINT expires_at_is_a_time CHECK (expires_at BETWEEN -2208988800000 AND 253402300799000),
-    revoked_at INTEGER CONSTRAINT revoked_at_is_a_time CHECK (revoked_at BETWEEN -2208988800000 AND 253402300799000),
+    expires_at INTEGER NOT NULL CONSTRAINT expires_at_is_a_time CHECK (expires_at BETWEEN -2208988800000 AND 253402214400000),
+    revoked_at INTEGER CONSTRAINT revoked_at_is_a_time CHECK (revoked_at BETWEEN -2208988800000 AND 253402214400000),
     CONSTRAINT id_is_a_uuid_in_lower_case CHECK (id GLOB '????????-????-????-????-????????????' AND replace(id, '-', '') NOT GLOB '*[^0-9a-f]*' AND length(replace(id, '-', '')) = 32),
     CONSTRAINT subject_id_is_a_uuid_in_lower_case CHECK (subject_id GLOB '????????-????-????-????-????????????' AND replace(subject_id, '-', '') NOT GLOB '*[^0-9a-f]*' AND length(replace(subject_id, '-', '')) = 32)
 ) STRICT, WITHOUT ROWID;
@@ -80,7 +80,7 @@ CREATE TABLE presence_events (
     kind TEXT NOT NULL,
     reason TEXT,
     actor TEXT NOT NULL,
-    at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000 AS INTEGER)) CONSTRAINT at_is_a_time CHECK (at BETWEEN -2208988800000 AND 253402300799000),
+    at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000 AS INTEGER)) CONSTRAINT at_is_a_time CHECK (at BETWEEN -2208988800000 AND 253402214400000),
     session_id TEXT
 ) STRICT;
 CREATE INDEX presence_events_mitra ON presence_events (mitra_id, id);
@@ -89,5 +89,5 @@ CREATE INDEX presence_events_at ON presence_events (at);
 -- Sweeps that an operator lets rest.
 CREATE TABLE hadir_sweep_pauses (
     sweep TEXT PRIMARY KEY,
-    until INTEGER NOT NULL CONSTRAINT until_is_a_time CHECK (until BETWEEN -2208988800000 AND 253402300799000)
+    until INTEGER NOT NULL CONSTRAINT until_is_a_time CHECK (until BETWEEN -2208988800000 AND 253402214400000)
 ) STRICT, WITHOUT ROWID;

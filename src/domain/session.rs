@@ -235,9 +235,13 @@ impl ChatSession {
     }
 }
 
+/// The last day of the year 9999: the stores hold no later time.
+const END_OF_TIME_MS: i64 = 253_402_214_400_000;
+
 /// The end of time is as late as it gets.
 fn later(at: DateTime<Utc>, by: Duration) -> DateTime<Utc> {
-    TimeDelta::from_std(by).ok().and_then(|by| at.checked_add_signed(by)).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    let end = DateTime::from_timestamp_millis(END_OF_TIME_MS).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    TimeDelta::from_std(by).ok().and_then(|by| at.checked_add_signed(by)).map_or(end, |later| later.min(end))
 }
 
 #[cfg(test)]
@@ -356,7 +360,7 @@ mod tests {
         assert_eq!(after.expires_at, Some(now() + HOUR));
         let extend = SessionAction::Extend { by: Duration::MAX };
         let after = endless.after(&extend, now()).expect("extended").expect("changed");
-        assert_eq!(after.expires_at, Some(DateTime::<Utc>::MAX_UTC));
+        assert_eq!(after.expires_at, DateTime::from_timestamp_millis(END_OF_TIME_MS));
     }
 
     #[test]

@@ -390,7 +390,7 @@ impl Store for SqliteStore {
     }
 
     async fn paused_sweeps(&self) -> Result<Vec<(String, Duration)>, StoreError> {
-        let sql = "SELECT sweep, min(until, 253402300799000) - CAST(unixepoch('subsec') * 1000 AS INTEGER) AS left_ms FROM hadir_sweep_pauses \
+        let sql = "SELECT sweep, min(until, 253402214400000) - CAST(unixepoch('subsec') * 1000 AS INTEGER) AS left_ms FROM hadir_sweep_pauses \
                    WHERE left_ms > 0";
         let rows: Vec<(String, i64)> = self.reading(sqlx::query_as(sql).fetch_all(&self.readers)).await?;
         Ok(rows.into_iter().map(|(sweep, left)| (sweep, Duration::from_millis(left.max(0) as u64))).collect())

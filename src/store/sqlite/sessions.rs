@@ -16,7 +16,7 @@ use crate::{
 };
 
 const YEAR_1900_MS: i64 = -2_208_988_800_000;
-const YEAR_9999_MS: i64 = 253_402_300_799_000;
+const YEAR_9999_MS: i64 = 253_402_214_400_000;
 
 /// `SELECT` of the columns of a [`ChatSession`].
 macro_rules! select_sessions {
@@ -167,7 +167,7 @@ impl SqliteStore {
     }
 
     pub(super) async fn read_next_expiry(&self) -> Result<Option<Duration>, StoreError> {
-        let sql = "SELECT max(min(expires_at, 253402300799000), -2208988800000) - CAST(unixepoch('subsec') * 1000 AS INTEGER) FROM chat_sessions \
+        let sql = "SELECT max(min(expires_at, 253402214400000), -2208988800000) - CAST(unixepoch('subsec') * 1000 AS INTEGER) FROM chat_sessions \
                    WHERE status IN ('searching', 'pending_payment', 'active') AND expires_at IS NOT NULL \
                    ORDER BY expires_at LIMIT 1";
         let ms: Option<i64> = self.reading(sqlx::query_scalar(sql).fetch_optional(&self.readers)).await?;
