@@ -76,9 +76,10 @@ impl PostgresStore {
              FROM (SELECT * FROM (SELECT m.id, m.display_name, m.is_active, s.is_online, s.active_sessions, m.max_sessions, \
              s.revision, s.online_epoch, h.last_heartbeat_at, \
              coalesce(CASE WHEN h.last_heartbeat_at <= hadir_latest_heartbeat() \
-               THEN floor(extract(epoch FROM hadir_time(h.last_heartbeat_at)) * 1000)::bigint END, 0) AS heard_ms \
+               THEN greatest(floor(extract(epoch FROM hadir_time(h.last_heartbeat_at)) * 1000)::bigint, 0) END, 0) AS heard_ms \
              FROM mitra_status s JOIN mitras m ON m.id = s.mitra_id JOIN mitra_heartbeats h ON h.mitra_id = s.mitra_id \
-             WHERE s.is_online AND coalesce(h.last_heartbeat_at < now() - $2 * interval '1 millisecond', true) AND ",
+             WHERE s.is_online AND coalesce(h.last_heartbeat_at < now() - $2 * interval '1 millisecond' \
+               OR h.last_heartbeat_at > hadir_latest_heartbeat(), true) AND ",
             found_by!("m.id", "m.display_name", "$3", "$4"),
             ") AS silent WHERE (heard_ms, id) > ($5, $6) ORDER BY heard_ms, id LIMIT $7) AS page) AS aged ORDER BY heard_ms, id"
         );

@@ -90,7 +90,7 @@ async fn times_that_no_clock_shows_are_read_all_the_same(bench: Bench) {
         assert_eq!(ids(&bench.mitras(&[id(1)]).await.expect(time)), [id(1)]);
         assert_eq!(ids(&bench.scan(None, 10).await.expect(time)), [id(1)]);
         assert_eq!(ids(&bench.changed_since(0, 10).await.expect(time)), [id(1)]);
-        let query = MitraQuery { state: DurableState::Any, search: None, after: None, limit: 10 };
+        let query = MitraQuery { state: DurableState::Any, fresh_within: None, search: None, after: None, limit: 10 };
         assert_eq!(bench.list(&query).await.expect(time).len(), 1);
         bench.find_available(MINUTE, 10).await.expect(time);
         bench.heard_within(MINUTE, None, 10).await.expect(time);
@@ -156,7 +156,7 @@ async fn a_row_that_cannot_be_read_costs_itself_alone(bench: Bench) {
         let mut changed = ids(&[first, second].concat());
         changed.sort_unstable();
         assert_eq!(changed, others, "pages of {limit}");
-        let query = |after| MitraQuery { state: DurableState::Any, search: None, after, limit };
+        let query = |after| MitraQuery { state: DurableState::Any, fresh_within: None, search: None, after, limit };
         let listed = bench.list(&query(None)).await.expect("listed");
         assert_eq!(listed.len(), others.len().min(limit as usize));
         let after = bench.list(&query(Some(id(1)))).await.expect("listed");

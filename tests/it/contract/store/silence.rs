@@ -2,6 +2,8 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use hadir::store::{DurableState, MitraQuery, SilentQuery};
+
 use super::{Bench, cause, id, ids, on_both};
 
 on_both!(
@@ -86,6 +88,12 @@ async fn a_heartbeat_of_the_future_keeps_nobody_online(bench: Bench) {
     let found = bench.find_available(LONG, 10).await.expect("found");
     assert_eq!(found.total, 2);
     assert!(found.mitras.iter().all(|mitra| mitra.id != id(1)));
+    let query = MitraQuery { state: DurableState::Any, fresh_within: Some(LONG), search: None, after: None, limit: 10 };
+    let listed = bench.list(&query).await.expect("listed");
+    assert_eq!(listed.iter().map(|profile| profile.row.id).collect::<Vec<_>>(), [2, 3].map(id));
+    let query = SilentQuery { fresh_within: LONG, search: None, after: None, limit: 10 };
+    let silent = bench.silent(&query).await.expect("listed");
+    assert_eq!(silent.iter().map(|(_, profile)| profile.row.id).collect::<Vec<_>>(), [id(1)]);
     assert!(bench.heard_within(LONG, None, 10).await.expect("read").iter().all(|heard| heard.id != id(1)));
     let all: Vec<_> = (1..=3).map(|n| (id(n), 1)).collect();
     assert_eq!(ids(&bench.expire_silent(&all, LONG).await.expect("swept")), [id(1)]);
