@@ -96,10 +96,11 @@ impl SqliteStore {
             ))
         };
         let pool = |size| SqlitePoolOptions::new().max_connections(size).acquire_timeout(settings.query_timeout);
-        // Asked first: a rollback may be on its way. Where SQLite ended a transaction by itself (no space, an I/O error), the
-        // rollback fails and the driver counts a transaction too many. Such a connection refuses every later one: it is closed.
-        let writer = pool(1).after_release(|connection, _| {
-            Box::pin(async move { Ok(connection.ping().await.is_ok() && !connection.is_in_transaction()) })
+        // Where SQLite ended a transaction by itself (no space, an I/O error), the rollback fails and the driver counts a
+        // transaction too many. Such a connection refuses every later one: it is closed, and another one opened.
+        let writer = pool(1).before_acquire(|connection, _| {
+            let is_sound = !connection.is_in_transaction();
+            Box::pin(async move { Ok(is_sound) })
         });
         let writer = writer.connect_with(options.clone()).await.map_err(cannot_open)?;
         sqlx::migrate!("migrations/sqlite")
