@@ -298,7 +298,9 @@ impl Store for PostgresStore {
         whole_page!(
             limit,
             after.map_or(Uuid::nil(), |id| id.0),
-            |after, wanted| self.presence.ask(sqlx::query(sql).bind(self.capacity()).bind(*after).bind(i64::from(wanted))),
+            |after, wanted| self
+                .presence
+                .ask(sqlx::query(sql).bind(self.capacity()).bind(*after).bind(i64::from(wanted))),
             uuid_of("id"),
             mitra_rows
         )
@@ -309,7 +311,9 @@ impl Store for PostgresStore {
         whole_page!(
             limit,
             revision,
-            |after, wanted| self.presence.ask(sqlx::query(sql).bind(self.capacity()).bind(*after).bind(i64::from(wanted))),
+            |after, wanted| self
+                .presence
+                .ask(sqlx::query(sql).bind(self.capacity()).bind(*after).bind(i64::from(wanted))),
             |row: &PgRow| row.try_get("revision"),
             mitra_rows
         )

@@ -33,10 +33,7 @@ impl PostgresStore {
     pub(super) async fn read_profile(&self, id: MitraId) -> Result<Option<MitraProfile>, StoreError> {
         let query = sqlx::query(select_mitras!("FROM hadir_mitras WHERE id = $2")).bind(self.capacity()).bind(id.0);
         let row = self.callers.ask_one(query).await?;
-        row.as_ref()
-            .map(profile)
-            .transpose()
-            .map_err(|error| unreadable("mitra", id, &error))
+        row.as_ref().map(profile).transpose().map_err(|error| unreadable("mitra", id, &error))
     }
 
     pub(super) async fn read_counts(&self, fresh_within: Duration) -> Result<Counts, StoreError> {

@@ -44,7 +44,9 @@ pub async fn awaits_migration(settings: &PostgresSettings) -> Result<Option<Stri
             return Ok(Ok(None));
         }
         let applied: Vec<(i64, Vec<u8>)> =
-            sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success").fetch_all(&mut session).await?;
+            sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success")
+                .fetch_all(&mut session)
+                .await?;
         if !applied.iter().all(|(version, checksum)| is_ours(*version, checksum)) {
             return Ok(Err(other_version(&settings.schema).to_string()));
         }

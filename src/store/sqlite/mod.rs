@@ -38,9 +38,7 @@ use health::Health;
 
 use super::{
     AuthSession, Bell, MitraProfile, MitraQuery, SessionChange, SessionCounts, SilentQuery, Store, StoreError,
-    Transition, broken_rule,
-    decode::decoded,
-    milliseconds,
+    Transition, broken_rule, decode::decoded, milliseconds,
 };
 use crate::domain::{
     AvailablePage, Cause, ChatSession, Counts, CustomerId, Fence, LastHeard, MitraFacts, MitraId, MitraRow,
@@ -103,10 +101,7 @@ impl SqliteStore {
             Box::pin(async move { Ok(is_sound) })
         });
         let writer = writer.connect_with(options.clone()).await.map_err(cannot_open)?;
-        sqlx::migrate!("migrations/sqlite")
-            .run(&writer)
-            .await
-            .map_err(|error| cannot_migrate(path, &error))?;
+        sqlx::migrate!("migrations/sqlite").run(&writer).await.map_err(|error| cannot_migrate(path, &error))?;
         let readers = pool(READERS).connect_with(options.read_only(true)).await.map_err(cannot_open)?;
         Ok(Self { settings, writer, readers, writes: Health::of("writes"), reads: Health::of("reads"), _locks: locks })
     }

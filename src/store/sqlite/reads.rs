@@ -46,8 +46,9 @@ impl SqliteStore {
 
     pub(super) async fn read_scan(&self, after: Option<MitraId>, limit: u32) -> Result<Vec<MitraRow>, StoreError> {
         let sql = select_mitras!("WHERE m.id > ?2 ORDER BY m.id LIMIT ?3");
-        let query =
-            |after: &String, wanted: u32| sqlx::query(sql).bind(self.settings.default_max_sessions).bind(after.clone()).bind(wanted);
+        let query = |after: &String, wanted: u32| {
+            sqlx::query(sql).bind(self.settings.default_max_sessions).bind(after.clone()).bind(wanted)
+        };
         whole_page!(
             limit,
             after.map(|id| id.to_string()).unwrap_or_default(),
@@ -147,8 +148,9 @@ impl SqliteStore {
 
     pub(super) async fn read_changed_since(&self, revision: i64, limit: u32) -> Result<Vec<MitraRow>, StoreError> {
         let sql = select_mitras!("WHERE s.revision > ?2 ORDER BY s.revision LIMIT ?3");
-        let query =
-            |after: &i64, wanted: u32| sqlx::query(sql).bind(self.settings.default_max_sessions).bind(*after).bind(wanted);
+        let query = |after: &i64, wanted: u32| {
+            sqlx::query(sql).bind(self.settings.default_max_sessions).bind(*after).bind(wanted)
+        };
         whole_page!(
             limit,
             revision,

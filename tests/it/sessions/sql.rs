@@ -33,7 +33,8 @@ async fn a_time_that_no_clock_can_show_stops_no_routine_and_no_call(world: World
     let node = world.node().await;
     let desk = Desk::at(&node);
     // As a table of a backend may be whose rules somebody took away.
-    run(&world, "ALTER TABLE chat_sessions DROP CONSTRAINT created_at_is_a_time, DROP CONSTRAINT expires_at_is_a_time").await;
+    run(&world, "ALTER TABLE chat_sessions DROP CONSTRAINT created_at_is_a_time, DROP CONSTRAINT expires_at_is_a_time")
+        .await;
     for time in ["infinity", "-infinity", "290000-01-01"] {
         let [odd, plain] = [Uuid::now_v7(), Uuid::now_v7()];
         run(&world, &format!("INSERT INTO customers (id) VALUES ('{odd}')")).await;

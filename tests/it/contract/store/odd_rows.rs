@@ -109,7 +109,8 @@ async fn sessions_of_such_times_expire_and_end(bench: Bench) {
     for (n, time) in bench.odd_times().into_iter().enumerate() {
         let (odd, _) = bench.create_session(None, CustomerId(Uuid::from_u128(7))).await.expect("created");
         let overdue = bench.ago(MINUTE);
-        let set = format!("UPDATE chat_sessions SET created_at = {time}, expires_at = {overdue} WHERE id = '{}'", odd.id);
+        let set =
+            format!("UPDATE chat_sessions SET created_at = {time}, expires_at = {overdue} WHERE id = '{}'", odd.id);
         bench.without_rule("chat_sessions", "created_at_is_a_time", &set).await;
         let expired = bench.expire_sessions(10).await.expect("expired");
         assert_eq!(expired.iter().map(|change| change.session.id).collect::<Vec<_>>(), [odd.id], "{n}");
@@ -142,7 +143,8 @@ async fn a_row_that_cannot_be_read_costs_itself_alone(bench: Bench) {
                 .await;
         }
     }
-    let unreadable = |answer: Result<(), StoreError>| assert!(matches!(answer, Err(StoreError::Unreadable(_))), "{answer:?}");
+    let unreadable =
+        |answer: Result<(), StoreError>| assert!(matches!(answer, Err(StoreError::Unreadable(_))), "{answer:?}");
     unreadable(bench.mitra(id(2)).await.map(|_| ()));
     unreadable(bench.set_online(id(2), false, &cause("")).await.map(|_| ()));
     let others = [1, 4].map(id);

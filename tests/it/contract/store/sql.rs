@@ -181,7 +181,12 @@ async fn a_writers_own_search_path_does_not_matter() {
 async fn a_removed_status_or_heartbeat_is_there_again_at_once() {
     let bench = bench().await;
     bench.ten().await;
-    for sql in ["DELETE FROM mitra_status", "DELETE FROM mitra_heartbeats", "TRUNCATE mitra_status", "TRUNCATE mitra_heartbeats"] {
+    for sql in [
+        "DELETE FROM mitra_status",
+        "DELETE FROM mitra_heartbeats",
+        "TRUNCATE mitra_status",
+        "TRUNCATE mitra_heartbeats",
+    ] {
         bench.plain("UPDATE mitra_status SET is_online = true").await.expect("online");
         let before = bench.row(3).await;
         bench.plain(sql).await.expect(sql);
