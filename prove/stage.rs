@@ -367,7 +367,11 @@ pub async fn on_valkey(port: u16, commands: &[&str]) -> Result<()> {
     asking.await?
 }
 
-fn address_of(database_url: &str) -> Result<SocketAddr> {
+/// Where the PostgreSQL of this address listens.
+///
+/// # Errors
+/// The address names no host.
+pub fn address_of(database_url: &str) -> Result<SocketAddr> {
     let host = database_url.split('@').nth(1).and_then(|rest| rest.split('/').next());
     host.context("an address of PostgreSQL names its host")?
         .parse()

@@ -97,6 +97,7 @@ fn settings(url: &str, node: usize) -> ValkeySettings {
             snapshot_ttl: Duration::from_secs(10),
             snapshot_window: Duration::from_millis(250),
         },
+        store: None,
         node: NodeId::new(&format!("simulated-{node}")),
     }
 }

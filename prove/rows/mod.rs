@@ -5,6 +5,7 @@ mod clocks;
 mod disk;
 mod failover;
 mod feed;
+mod mirror;
 mod network;
 mod nodes;
 mod postgres;
@@ -54,6 +55,8 @@ pub const ROWS: &[Row] = &[
     row("valkey-maxclients", "CONFIG SET maxclients 1, every client killed"),
     row("valkey-readonly", "demoted to a replica (READONLY)"),
     row("valkey-failover", "Sentinel promotes a replica that lost acknowledged writes; the old primary thaws"),
+    row("mirror-poisoned", "another program writes into the mirror's keys and channels"),
+    row("mirror-foreign", "a node of another store on the same Valkey, without a prefix"),
     row("pubsub-cut", "CLIENT KILL TYPE pubsub, again and again"),
     row("pubsub-denied", "no subscription can be had"),
     row("pubsub-and-bell", "no subscription, and PostgreSQL rings no bell"),
@@ -128,6 +131,8 @@ async fn on_stage(name: &str, stage: &mut Stage, means: &Means<'_>) -> Result<Ou
         "valkey-maxclients" => refusals::no_clients(stage).await,
         "valkey-readonly" => refusals::read_only(stage).await,
         "valkey-failover" => failover::lost_writes(stage).await,
+        "mirror-poisoned" => mirror::poisoned(stage).await,
+        "mirror-foreign" => mirror::foreign(stage, means).await,
         "pubsub-cut" => network::pubsub_cut(stage).await,
         "pubsub-denied" => network::pubsub_denied(stage).await,
         "pubsub-and-bell" => network::pubsub_and_bell(stage).await,

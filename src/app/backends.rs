@@ -61,7 +61,12 @@ pub(super) async fn open(config: &mut Config, lifecycle: &Lifecycle) -> Result<B
             Arc::new(PostgresStore::connect(settings)?)
         }
     };
-    let mirror = mirror(config, config.node_id.clone(), lifecycle).await?;
+    // Only a shared mirror can be taken for another's.
+    let identity = match config.mirror.valkey {
+        None => None,
+        Some(_) => Some(patiently(|| store.identity()).await?),
+    };
+    let mirror = mirror(config, config.node_id.clone(), identity, lifecycle).await?;
     Ok(Backends { store, mirror, node_lock })
 }
 
@@ -132,6 +137,15 @@ async fn schema_is_there(settings: &PostgresSettings) -> Result<(), StoreError> 
     Ok(())
 }
 
+/// The identity of the store, where it is there and has one. Changes nothing.
+pub(super) async fn store_identity(config: &Config) -> Option<Uuid> {
+    let Database::Postgres { url, schema } = &config.store.database else { return None };
+    let store = PostgresStore::connect(postgres_settings(config, url.expose(), schema)).ok()?;
+    let identity = store.identity().await.ok();
+    store.close().await;
+    identity
+}
+
 /// Looks at the store without changing it and without patience: each thing that was found, right or wrong.
 pub(super) async fn look_at_store(config: &Config) -> Vec<Result<String, String>> {
     match &config.store.database {
@@ -143,8 +157,13 @@ pub(super) async fn look_at_store(config: &Config) -> Vec<Result<String, String>
     }
 }
 
-/// The mirror, on which `node` is this process.
-pub(super) async fn mirror(config: &Config, node: NodeId, lifecycle: &Lifecycle) -> Result<Arc<dyn Mirror>> {
+/// The mirror of the store with this identity, on which `node` is this process.
+pub(super) async fn mirror(
+    config: &Config,
+    node: NodeId,
+    store: Option<Uuid>,
+    lifecycle: &Lifecycle,
+) -> Result<Arc<dyn Mirror>> {
     let settings = MirrorSettings {
         suspect_after: config.timing.suspect_after,
         snapshot_ttl: config.timing.snapshot_ttl,
@@ -162,6 +181,7 @@ pub(super) async fn mirror(config: &Config, node: NodeId, lifecycle: &Lifecycle)
         command_timeout: config.mirror.command_timeout,
         connect_timeout: config.mirror.connect_timeout,
         mirror: settings,
+        store,
         node,
     };
     Ok(Arc::new(ValkeyMirror::connect(settings, lifecycle.lent()).await?))

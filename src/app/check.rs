@@ -22,7 +22,8 @@ pub async fn check(config: &Config) -> Vec<CheckLine> {
     let mut lines: Vec<CheckLine> = found.into_iter().map(|result| line("store", result)).collect();
     // A node of its own: the record of the one that runs here stays.
     let node = NodeId::new(&format!("check-{}", Uuid::new_v4().simple()));
-    let mirror = match backends::mirror(config, node, &lifecycle).await {
+    let identity = backends::store_identity(config).await;
+    let mirror = match backends::mirror(config, node, identity, &lifecycle).await {
         Ok(mirror) => mirror,
         Err(error) => {
             lines.push(line("mirror", Err(format!("{error:#}"))));

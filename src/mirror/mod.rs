@@ -38,17 +38,28 @@ pub const NODE_LIFE: Duration = Duration::from_secs(10);
 pub struct MirrorError {
     why: String,
     timed_out: bool,
+    foreign: bool,
 }
 
 impl MirrorError {
     /// It answered with an error, or cannot be asked.
     pub fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), timed_out: false }
+        Self { why: why.into(), timed_out: false, foreign: false }
     }
 
     /// It did not answer before the deadline.
     pub fn timeout(why: impl Into<String>) -> Self {
-        Self { why: why.into(), timed_out: true }
+        Self { why: why.into(), timed_out: true, foreign: false }
+    }
+
+    /// It is the mirror of another store, of this identity.
+    pub fn foreign(owner: &str) -> Self {
+        let why = format!(
+            "this Valkey holds the mirror of another store ({owner}): set VALKEY_KEY_PREFIX to a word that no other \
+             deployment uses, or let VALKEY_URL name another database. If that store is gone for good, delete the \
+             key hadir:store"
+        );
+        Self { why, timed_out: false, foreign: true }
     }
 
     /// The reason in words.
@@ -59,6 +70,11 @@ impl MirrorError {
     /// Whether the deadline passed.
     pub fn timed_out(&self) -> bool {
         self.timed_out
+    }
+
+    /// Whether it belongs to another store.
+    pub fn is_foreign(&self) -> bool {
+        self.foreign
     }
 }
 

@@ -50,9 +50,21 @@ impl Presence {
                 line("started", started, if started { "serving" } else { "starting" }),
                 line("mode", mode == Mode::Live, mode.as_str()),
                 self.store_check(audience),
+                self.mirror_check(audience),
                 line("drain", !leaving, if leaving { "stopping" } else { "staying" }),
             ],
         }
+    }
+
+    fn mirror_check(&self, audience: Audience) -> Check {
+        let trouble = self.replication.mode.mirror_trouble();
+        let ok = trouble.is_none();
+        let detail = match trouble.filter(|_| audience == Audience::Operators) {
+            Some(why) => format!("unavailable, so the store answers: {why}"),
+            None if ok => "works".to_owned(),
+            None => "unavailable, so the store answers".to_owned(),
+        };
+        Check { name: "mirror", ok, detail }
     }
 
     fn store_check(&self, audience: Audience) -> Check {

@@ -204,6 +204,10 @@ impl MirrorClient {
     /// A frame was published. Any program can publish one, so it only says that a poll is due: what the
     /// poll reads is shown.
     pub(super) fn hint(&self, published: &Snapshot) {
+        // One that was given up is polled at the breaker's pace: what is published there may be of another store.
+        if !self.mode.mirror_takes_writes() {
+            return;
+        }
         let is_shown = self.hub.availability().is_some_and(|shown| {
             let shown = shown.snapshot();
             shown.epoch == published.epoch && shown.version >= published.version

@@ -97,6 +97,11 @@ impl ModeControl {
         self.on_mode_change(self.machine.mirror_failed(is_write, self.hub.now_ms()));
     }
 
+    /// Why the mirror is unavailable at present; `None` while it is not.
+    pub(crate) fn mirror_trouble(&self) -> Option<String> {
+        self.outage.trouble()
+    }
+
     /// The mirror wrote what it was told.
     pub(crate) fn mirror_wrote(&self) {
         self.machine.mirror_wrote();

@@ -1,5 +1,7 @@
 //! One line in the log when an outage of the mirror begins, with its reason, and one when it ends, with its length.
 
+use std::mem;
+
 use parking_lot::Mutex;
 
 use crate::{
@@ -17,12 +19,30 @@ struct State {
     reason: Option<String>,
     /// Hub time at which the outage began; `None` while there is none.
     since_ms: Option<u64>,
+    /// It belongs to another store, and that was logged.
+    told_foreign: bool,
 }
+
+const NO_ANSWER: &str = "it does not answer";
 
 impl Outage {
     /// The mirror failed. Whether that is an outage is decided by the mode.
     pub(super) fn failed(&self, error: &MirrorError) {
-        self.0.lock().reason = Some(error.why().to_owned());
+        let mut state = self.0.lock();
+        state.reason = Some(error.why().to_owned());
+        if error.is_foreign() && !mem::replace(&mut state.told_foreign, true) {
+            tracing::error!(
+                why = error.why(),
+                "the mirror is of another store; this one answers, and nothing is written there"
+            );
+        }
+    }
+
+    /// Why the mirror is unavailable at present; `None` while it is not.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let state = self.0.lock();
+        let is_out = state.since_ms.is_some() || state.told_foreign;
+        is_out.then(|| state.reason.clone().unwrap_or_else(|| NO_ANSWER.to_owned()))
     }
 
     /// The mode changed. An outage lasts until the mirror is trusted again: one that comes and goes is one outage.
@@ -31,8 +51,11 @@ impl Outage {
         match mode {
             Mode::Fallback | Mode::Stale if state.since_ms.is_none() => {
                 state.since_ms = Some(now_ms);
-                let reason = state.reason.as_deref().unwrap_or("it does not answer");
-                tracing::warn!(mirror = mirror.as_str(), reason, "the mirror is unavailable; the store answers");
+                let reason = state.reason.as_deref().unwrap_or(NO_ANSWER);
+                // Unless an error was logged for the same reason.
+                if !state.told_foreign {
+                    tracing::warn!(mirror = mirror.as_str(), reason, "the mirror is unavailable; the store answers");
+                }
             }
             Mode::Live => {
                 if let Some(since_ms) = state.since_ms.take() {
@@ -40,6 +63,7 @@ impl Outage {
                     tracing::info!(mirror = mirror.as_str(), seconds, "the mirror is available again");
                 }
                 state.reason = None;
+                state.told_foreign = false;
             }
             _ => {}
         }

@@ -366,6 +366,9 @@ pub trait Store: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// What tells this store from every other one; chosen once, when its tables were made. A copy of the store has the same.
+    async fn identity(&self) -> Result<Uuid, StoreError>;
+
     /// Declares that the store was put back to an older state: everything from now on is newer than what was lost. Returns
     /// the new generation.
     async fn new_generation(&self) -> Result<i64, StoreError>;

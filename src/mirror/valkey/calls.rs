@@ -1,6 +1,10 @@
 //! The trait, translated into runs of scripts and a few plain commands.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use fred::{
@@ -120,9 +124,11 @@ impl Mirror for ValkeyMirror {
     }
 
     async fn cached_snapshot(&self) -> Result<Option<Snapshot>, MirrorError> {
-        let found: Result<Option<String>, _> = self.connection.commands().get(&self.keys.snapshot).await;
-        let json = self.connection.judge("read the cached snapshot", found)?;
-        Ok(json.and_then(|json| reply::snapshot(&json)))
+        let keys = vec![self.keys.snapshot.clone(), self.keys.store.clone()];
+        let found: Result<(Option<String>, Option<String>), _> = self.connection.commands().mget(keys).await;
+        let (json, owner) = self.connection.judge("read the cached snapshot", found)?;
+        let is_ours = self.store.is_empty() || owner.is_some_and(|owner| owner == self.store);
+        Ok(json.filter(|_| is_ours).and_then(|json| reply::snapshot(&json)))
     }
 
     async fn count_silent(&self, silent_for: Duration) -> Result<u64, MirrorError> {
@@ -197,9 +203,12 @@ impl Mirror for ValkeyMirror {
     }
 
     async fn close(&self) {
-        let left: Result<(), _> = self.connection.commands().hdel(&self.keys.nodes, self.node.as_str()).await;
-        if let Err(error) = self.connection.judge("take the node's record away", left) {
-            tracing::debug!(%error, "the node's record will expire by itself");
+        // In the mirror of another store the record of this name is another node's.
+        if !self.is_foreign.load(Relaxed) {
+            let left: Result<(), _> = self.connection.commands().hdel(&self.keys.nodes, self.node.as_str()).await;
+            if let Err(error) = self.connection.judge("take the node's record away", left) {
+                tracing::debug!(%error, "the node's record will expire by itself");
+            }
         }
         self.stop.cancel();
         let tasks = std::mem::take(&mut *self.tasks.lock());

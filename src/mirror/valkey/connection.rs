@@ -222,6 +222,10 @@ impl Connection {
 
     /// The error in words, without the passwords, which some servers repeat in theirs.
     fn describe(&self, what: &str, error: &Error) -> MirrorError {
+        // The word of `scripts/prelude.lua`.
+        if let Some(owner) = error.details().strip_prefix("FOREIGN ") {
+            return MirrorError::foreign(owner.split(' ').next().unwrap_or_default());
+        }
         let mut text = match &*self.health.trouble.lock() {
             Some(trouble) if !self.commands.borrow().is_connected() => format!("{what}: not connected: {trouble}"),
             _ => format!("{what}: {}", in_words(&error.to_string(), &self.place)),

@@ -12,6 +12,7 @@
 //! | `mitras:liveness` | ZSET | id by last heartbeat in ms; the online and active |
 //! | `mitras:available` | ZSET | id by last heartbeat in ms; of those the ones with room |
 //! | `availability:snapshot` | STRING | the newest availability frame, JSON, with a short life |
+//! | `hadir:store` | STRING | identity of the store that this is the mirror of |
 //! | `hadir:epoch` | STRING | identity of this seeded mirror; absent: not seeded, not to be believed |
 //! | `hadir:published` | HASH | version, count and times of the newest snapshot, the sizes of the structures above, and which server the epoch is of |
 //! | `hadir:history` | LIST | points of the last hour, JSON, oldest first |
@@ -29,7 +30,7 @@
 use fred::types::Key;
 
 /// How many keys every script declares first; `scripts/prelude.lua` gives them their names.
-pub(super) const FIXED: usize = 10;
+pub(super) const FIXED: usize = 11;
 
 /// The names in force: prefix and database applied.
 pub(super) struct Keys {
@@ -44,6 +45,8 @@ pub(super) struct Keys {
     pub snapshot: Key,
     /// The set of the deactivated.
     pub deactivated: Key,
+    /// The identity of the store.
+    pub store: Key,
     /// Points of the last hour.
     pub history: Key,
     /// Published snapshots.
@@ -72,11 +75,13 @@ impl Keys {
                 key("mitras:deactivated"),
                 key("mitras:liveness"),
                 key("mitras:available"),
+                key("hadir:store"),
             ],
             caution: key("hadir:sweep"),
             nodes: key("hadir:nodes"),
             snapshot: key("availability:snapshot"),
             deactivated: key("mitras:deactivated"),
+            store: key("hadir:store"),
             history: key("hadir:history"),
             events: channel("availability:events"),
             control: channel("hadir:control"),

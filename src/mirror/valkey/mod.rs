@@ -19,6 +19,7 @@ mod words;
 
 use std::{
     fmt,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -29,6 +30,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
 
 pub use connection::ValkeySetupError;
 pub use tls::ValkeyTls;
@@ -60,6 +62,8 @@ pub struct ValkeySettings {
     pub connect_timeout: Duration,
     /// Times of freshness and publishing.
     pub mirror: MirrorSettings,
+    /// The identity of the store that is mirrored. `None`: it is not known, and the mirror of any store is taken for its own.
+    pub store: Option<Uuid>,
     /// Whose record [`crate::mirror::Mirror::report_node`] writes.
     pub node: NodeId,
 }
@@ -71,6 +75,7 @@ impl fmt::Debug for ValkeySettings {
             .field("key_prefix", &self.key_prefix)
             .field("command_timeout", &self.command_timeout)
             .field("mirror", &self.mirror)
+            .field("store", &self.store)
             .field("node", &self.node)
             .finish_non_exhaustive()
     }
@@ -81,10 +86,14 @@ pub struct ValkeyMirror {
     connection: Connection,
     keys: Keys,
     node: NodeId,
+    /// The identity of the store, as the scripts take it.
+    store: String,
+    /// What it last answered was that it belongs to another store.
+    is_foreign: AtomicBool,
     /// A record older than this is of a node that is gone. On a clock that is scaled down it must not outlive its mitras.
     node_life: Duration,
     /// The arguments that every script begins with.
-    fixed_arguments: [Value; 5],
+    fixed_arguments: [Value; 6],
     events: broadcast::Sender<MirrorEvent>,
     connected: watch::Receiver<bool>,
     /// When the last pulse came, and the server's clock in it.
@@ -111,6 +120,7 @@ impl ValkeyMirror {
             return Err(ValkeySetupError::PrefixWithoutTag);
         }
         let keys = Keys::new(&prefix, connection.database);
+        let store = settings.store.map(|store| store.to_string()).unwrap_or_default();
         let MirrorSettings { suspect_after, snapshot_ttl, snapshot_window } = settings.mirror;
         let fixed_arguments = [
             Value::Integer(millis(suspect_after)),
@@ -119,6 +129,7 @@ impl ValkeyMirror {
             Value::Integer(millis(snapshot_window)),
             Value::from(keys.events.as_str()),
             Value::from(keys.control.as_str()),
+            Value::from(store.as_str()),
         ];
 
         let (events, _) = broadcast::channel(EVENT_QUEUE);
@@ -163,6 +174,8 @@ impl ValkeyMirror {
             connection,
             keys,
             node: settings.node,
+            store,
+            is_foreign: AtomicBool::new(false),
             node_life: NODE_LIFE.min(suspect_after),
             fixed_arguments,
             events,
@@ -179,7 +192,13 @@ impl ValkeyMirror {
     }
 
     async fn run(&self, script: &Script, keys: Vec<Key>, arguments: Vec<Value>) -> Result<Reply, MirrorError> {
-        Reply::new(script.name, self.connection.run(script, keys, arguments).await?)
+        let answer = self.connection.run(script, keys, arguments).await;
+        let is_foreign = answer.as_ref().is_err_and(MirrorError::is_foreign);
+        // While it cannot be asked it belongs to whom it did.
+        if answer.is_ok() || is_foreign {
+            self.is_foreign.store(is_foreign, Relaxed);
+        }
+        Reply::new(script.name, answer?)
     }
 
     /// The fixed arguments, with room for `more`.

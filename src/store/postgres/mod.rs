@@ -382,6 +382,10 @@ impl Store for PostgresStore {
         self.read_heard(within, after, limit).await
     }
 
+    async fn identity(&self) -> Result<Uuid, StoreError> {
+        self.presence.single(sqlx::query("SELECT store_id FROM hadir_meta")).await
+    }
+
     async fn new_generation(&self) -> Result<i64, StoreError> {
         self.presence.single(sqlx::query(migrate::NEW_GENERATION)).await
     }

@@ -371,6 +371,12 @@ impl Store for SqliteStore {
         self.read_session_counts().await
     }
 
+    async fn identity(&self) -> Result<Uuid, StoreError> {
+        let query = sqlx::query_scalar::<_, String>("SELECT store_id FROM hadir_meta");
+        let text = self.reading(query.fetch_one(&self.readers)).await?;
+        Uuid::parse_str(&text).map_err(|_| StoreError::Unavailable("hadir_meta.store_id is no UUID".to_owned()))
+    }
+
     async fn new_generation(&self) -> Result<i64, StoreError> {
         // Milliseconds since 1970: greater than any generation an older copy can hold.
         let sql = "UPDATE hadir_meta SET generation = max(generation + 1, CAST(unixepoch('subsec') * 1000 AS INTEGER)) \

@@ -7,6 +7,7 @@ mod applying;
 mod beating;
 mod caution;
 mod claiming;
+mod foreign;
 mod poisoned;
 mod publishing;
 mod reading;
@@ -130,6 +131,11 @@ impl Kind {
 
 /// A mirror on a given server.
 pub async fn connect(url: &str, prefix: Option<&str>, mirror: MirrorSettings) -> ValkeyMirror {
+    connect_for(None, url, prefix, mirror).await
+}
+
+/// The same for the store with this identity.
+pub async fn connect_for(store: Option<Uuid>, url: &str, prefix: Option<&str>, mirror: MirrorSettings) -> ValkeyMirror {
     let settings = ValkeySettings {
         url: url.to_owned(),
         tls: ValkeyTls::default(),
@@ -138,6 +144,7 @@ pub async fn connect(url: &str, prefix: Option<&str>, mirror: MirrorSettings) ->
         command_timeout: Duration::from_millis(1_500),
         connect_timeout: Duration::from_secs(1),
         mirror,
+        store,
         node: NodeId::new("n1"),
     };
     ValkeyMirror::connect(settings, &TaskTracker::new()).await.expect("a usable address")

@@ -182,6 +182,17 @@ impl World {
         }
     }
 
+    /// What a process is told to run on these stores.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let cluster = self.cluster();
+        vec![
+            ("DATABASE_URL", cluster.database_url.clone()),
+            ("HADIR_DB_SCHEMA", cluster.schema.clone()),
+            ("VALKEY_URL", cluster.valkey_url.clone()),
+            ("AUTH_JWT_SECRET", SECRET.to_owned()),
+        ]
+    }
+
     /// Plain SQL, as another program writes it. Postgres only.
     pub fn sql(&self) -> &PgPool {
         &self.cluster().pool

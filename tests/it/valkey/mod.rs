@@ -3,6 +3,7 @@
 mod checking;
 mod encrypted_topologies;
 mod encryption;
+mod foreign;
 mod outage;
 mod rights;
 mod signing_in;
@@ -44,6 +45,7 @@ async fn open_as(url: &str, tls: ValkeyTls, prefix: Option<&str>) -> Result<Valk
             snapshot_ttl: Duration::from_secs(60),
             snapshot_window: Duration::ZERO,
         },
+        store: None,
         node: NodeId::new("n1"),
     };
     ValkeyMirror::connect(settings, &TaskTracker::new()).await

@@ -8,6 +8,7 @@ if rows == 0 then
   return { pulse(), {} }
 end
 touched = true
+take_ownership()
 
 local ids = {}
 for row = 1, rows do

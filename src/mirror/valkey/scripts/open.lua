@@ -4,6 +4,7 @@
 if not epoch and call('HLEN', K_MITRAS) < tonumber(ARGV[FIXED_ARGS + 2]) then
   return pulse()
 end
+take_ownership()
 
 -- A replica that was promoted carries its primary's epoch, and may lack the last versions that were published in it:
 -- numbers would be given out twice. So an epoch belongs to the server that began it, known by the identity it gave

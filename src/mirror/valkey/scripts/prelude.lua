@@ -1,14 +1,17 @@
 -- Stands before every script (see catalog.rs): the fixed keys and arguments, the clock, and the pulse.
--- A script declares the ten fixed keys first and its own per-mitra keys after them.
+-- A script declares the eleven fixed keys first and its own per-mitra keys after them.
 
 local K_EPOCH, K_PUBLISHED, K_SNAPSHOT, K_HISTORY = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local K_MITRAS, K_CLAIMED = KEYS[5], KEYS[6]
 local K_ONLINE, K_DEACTIVATED, K_LIVENESS, K_AVAILABLE = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local FIXED_KEYS = 10
+local K_STORE = KEYS[11]
+local FIXED_KEYS = 11
 
 local suspect_ms, snapshot_ttl_ms, window_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local C_EVENTS, C_CONTROL = ARGV[4], ARGV[5]
-local FIXED_ARGS = 5
+-- The identity of the store that this node has, or ''.
+local STORE = ARGV[6]
+local FIXED_ARGS = 6
 
 local HEARTBEAT_TTL_MS = 86400000
 -- As text, like every number that is handed on often: the server writes numbers out at some cost.
@@ -17,6 +20,25 @@ local HISTORY_STEP_MS = 10000
 local HISTORY_POINTS = 360
 
 local call, floor, format, sub, find = redis.call, math.floor, string.format, string.sub, string.find
+
+-- A mirror belongs to the store that seeded it. Nothing is written to the mirror of another, and nothing read from it.
+local owner = redis.pcall('GET', K_STORE)
+if owner and (type(owner) == 'table' or #owner ~= 36 or find(owner, '[^%x-]')) then
+  -- No identity at all: other programs write what they like.
+  call('DEL', K_STORE)
+  owner = false
+end
+if owner and STORE ~= '' and owner ~= STORE then
+  return redis.error_reply('FOREIGN ' .. owner)
+end
+
+-- Whoever seeds a mirror that is nobody's takes it for its store.
+local function take_ownership()
+  if not owner and STORE ~= '' then
+    call('SET', K_STORE, STORE)
+    owner = STORE
+  end
+end
 
 local clock = call('TIME')
 local now = clock[1] * 1000 + floor(clock[2] / 1000)
@@ -108,7 +130,7 @@ local function is_absurd(known_generation, own_generation)
     and digits_less(format('%.0f', now + GENERATION_AHEAD_MS), known_generation)
 end
 
-local TYPES = { 'string', 'hash', 'string', 'list', 'hash', 'zset', 'set', 'set', 'zset', 'zset' }
+local TYPES = { 'string', 'hash', 'string', 'list', 'hash', 'zset', 'set', 'set', 'zset', 'zset', 'string' }
 
 -- Deletes the fixed keys that are of another type than theirs. Answers whether the mirror has to be rebuilt for it.
 local function delete_wrong_types()
@@ -143,7 +165,7 @@ if not readable then
   end
   epoch, published, members = read_state()
 end
-if epoch and published[6] ~= members then
+if epoch and (published[6] ~= members or (STORE ~= '' and not owner)) then
   -- No longer what was seeded: say so, in the way an emptied mirror does.
   call('DEL', K_EPOCH, K_PUBLISHED)
   epoch = false

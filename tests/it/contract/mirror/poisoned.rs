@@ -48,6 +48,7 @@ async fn keys_of_a_wrong_type_are_deleted_by_the_next_poll() {
         ("hadir:history", false),
         ("hadir:sweep", false),
         ("hadir:nodes", false),
+        ("hadir:store", false),
     ] {
         for poison in [["SET", "x"], ["RPUSH", "x"], ["SADD", "x"]] {
             raw.ask(&["DEL", key]);

@@ -137,6 +137,7 @@ async fn no_error_repeats_the_password() {
         command_timeout: Duration::from_millis(300),
         connect_timeout: Duration::from_secs(1),
         mirror: hasty(),
+        store: None,
         node: NodeId::new("n1"),
     };
     assert!(!format!("{settings:?}").contains("correct-horse"));
@@ -154,6 +155,7 @@ async fn a_cluster_needs_a_prefix_with_a_hash_tag() {
         command_timeout: Duration::from_millis(300),
         connect_timeout: Duration::from_secs(1),
         mirror: calm(),
+        store: None,
         node: NodeId::new("n1"),
     };
     let refused = ValkeyMirror::connect(settings(Some("shop:")), &TaskTracker::new()).await.err();
@@ -174,6 +176,7 @@ async fn closing_ends_every_task() {
         command_timeout: Duration::from_millis(300),
         connect_timeout: Duration::from_secs(1),
         mirror: calm(),
+        store: None,
         node: NodeId::new("n1"),
     };
     let mirror = ValkeyMirror::connect(settings, &tracker).await.unwrap();
