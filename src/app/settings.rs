@@ -1,6 +1,7 @@
 //! What each part takes from the configuration.
 
 use crate::{
+    api::ApiSettings,
     config::{Config, LimitsConfig},
     gateway::{AcceptLimits, GatewaySettings, PlaceLimits},
     hub::HubLimits,
@@ -46,6 +47,15 @@ pub(super) fn presence_settings(config: &Config) -> PresenceSettings {
     }
 }
 
+pub(super) fn api_settings(config: &Config) -> ApiSettings {
+    ApiSettings {
+        allowed_origins: config.listen.allowed_origins.clone(),
+        body_bytes: config.limits.body_bytes,
+        body_timeout: config.limits.body_timeout,
+        sse_comment_interval: config.timing.sse_comment_interval,
+    }
+}
+
 pub(super) fn accept_limits(config: &Config) -> AcceptLimits {
     let limits = &config.limits;
     AcceptLimits {
@@ -54,7 +64,6 @@ pub(super) fn accept_limits(config: &Config) -> AcceptLimits {
             per_address: limits.http_connections_per_address,
             exempt: config.listen.trusted_proxies.clone(),
         },
-        send_buffer_bytes: limits.write_buffer_bytes,
         header_read_timeout: limits.header_read_timeout,
         header_bytes: limits.header_bytes,
         keep_alive: limits.keep_alive,

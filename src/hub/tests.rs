@@ -1,8 +1,8 @@
 use chrono::{TimeDelta, Utc};
 use futures_util::FutureExt;
 
-use super::*;
-use crate::domain::{Fence, MitraFacts, Snapshot, Source, StatusReason};
+use super::{heartbeats::FROZEN, *};
+use crate::domain::{Fence, MitraFacts, Snapshot, Source, StatusChange, StatusReason};
 
 const LIMITS: HubLimits =
     HubLimits { sockets_per_mitra: 2, sockets_per_customer: 2, sockets_per_operator: 2, sockets: 100 };
@@ -185,6 +185,21 @@ fn deactivation_orders_every_socket_of_the_mitra_to_close_and_the_first_order_st
     hub.apply_status(&deactivated(change(subject, 6, false)));
     assert_eq!(hub.disconnect(subject, &Close::DISCONNECTED), 0, "it is closing already");
     assert_eq!(mitra.ordered(), Some(&Close::DEACTIVATED));
+}
+
+#[test]
+fn after_a_refresh_the_holder_is_of_the_new_sign_in_and_the_old_one_closes_nothing() {
+    let hub = hub();
+    let (older, newer) = (Uuid::new_v4(), Uuid::new_v4());
+    let socket = hub.register(Holder { session: Some(older), ..holder(Role::Customer) }).unwrap();
+    assert_eq!(socket.holder().session, Some(older));
+    socket.stand_on(Some(newer));
+    assert_eq!(socket.holder().session, Some(newer));
+    assert_eq!(hub.sign_ins(), [newer]);
+    assert_eq!(hub.revoke(&[older].into()), 0);
+    assert_eq!(hub.revoke(&[newer].into()), 1);
+    socket.stand_on(None);
+    assert_eq!(socket.holder().session, None, "a token without a sign-in");
 }
 
 #[test]
