@@ -5,20 +5,26 @@
 mod backends;
 mod check;
 mod crypto;
+mod ports;
 mod print;
 mod settings;
+mod surroundings;
 mod systemd;
 mod tasks;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use axum::Router;
+<<<<<<< HEAD
 use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, TcpSocket},
     time::sleep,
 };
+=======
+use tokio::time::sleep;
+>>>>>>> b2241d7 (Listeners take host names and a port alone; variables of other names and a suspicious embedded default are pointed out)
 
 pub use check::{CheckLine, check};
 pub use crypto::choose_crypto_provider;
@@ -43,8 +49,6 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Connections that may wait in the kernel for the accept loop.
-const BACKLOG: u32 = 4_096;
 /// How long the answers of the waiting room may take to be sent.
 const WAITING_ROOM_CLOSES: Duration = Duration::from_secs(1);
 /// Pause between looks at whether the last socket has left.
@@ -95,9 +99,9 @@ impl Server {
         let limits = settings::accept_limits(&config);
         // Both ports are taken before anything is done, so that one that is not free is told at once; the public one is
         // listened on only when there is something to say.
-        let (internal, internal_addr) = take_port(config.listen.internal_addr, "HADIR_INTERNAL_ADDR")?;
-        let (public, public_addr) = take_port(config.listen.public_addr, "HADIR_PUBLIC_ADDR")?;
-        let internal = Arc::new(listen(internal)?);
+        let (internal, internal_addr) = ports::take(&config.listen.internal_addr, "HADIR_INTERNAL_ADDR").await?;
+        let (public, public_addr) = ports::take(&config.listen.public_addr, "HADIR_PUBLIC_ADDR").await?;
+        let internal = Arc::new(ports::listen(internal, "HADIR_INTERNAL_ADDR")?);
         let waiting = Lifecycle::default();
         waiting.spawn(accept(
             Arc::clone(&internal),
@@ -175,7 +179,8 @@ impl Server {
         let public_router = api.public_router(gateway.public_routes().merge(more));
         let leaving = lifecycle.clone();
         let closing = async move { leaving.accepting_stopped().await };
-        lifecycle.spawn(accept(Arc::new(listen(public)?), public_router, limits, lifecycle.clone(), closing));
+        let public = Arc::new(ports::listen(public, "HADIR_PUBLIC_ADDR")?);
+        lifecycle.spawn(accept(public, public_router, limits, lifecycle.clone(), closing));
         Ok(Self {
             config,
             public_addr,
@@ -305,6 +310,7 @@ pub async fn serve(config: Config) -> Result<()> {
     let mut signals = StopSignals::listen()?;
     let Some(server) = unless_told(&mut signals, Server::start(config)).await? else { return Ok(()) };
     print::serving(&server).await?;
+    surroundings::warn_of_embedded_default(server.config(), [server.public_addr(), server.internal_addr()]);
     server.log_where();
     server.until_told(signals).await
 }
@@ -350,6 +356,7 @@ pub async fn migrate(config: Config, new_generation: bool) -> Result<String> {
     backends::migrate(&config, new_generation).await
 }
 
+<<<<<<< HEAD
 fn take_port(address: SocketAddr, setting: &str) -> Result<(TcpSocket, SocketAddr)> {
     let taken = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -382,6 +389,8 @@ fn keep_place(tasks: &Tasks, lifecycle: &Lifecycle, lock: NodeLock) {
     });
 }
 
+=======
+>>>>>>> b2241d7 (Listeners take host names and a port alone; variables of other names and a suspicious embedded default are pointed out)
 /// When everything is to stop.
 fn ended(lifecycle: &Lifecycle) -> impl Future<Output = ()> + Send + 'static {
     let lifecycle = lifecycle.clone();

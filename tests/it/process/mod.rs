@@ -7,6 +7,7 @@ mod metrics;
 mod names;
 mod output;
 mod signals;
+mod surroundings;
 
 use reqwest::StatusCode;
 use serde_json::Value;
