@@ -65,6 +65,27 @@ struct CloseLabels {
     code: u32,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    /// A template of the router: one of few.
+    route: String,
+    status: &'static str,
+}
+
+/// Up to this long, in seconds, an answer takes.
+const ANSWER_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+fn answer_histogram() -> Histogram {
+    Histogram::new(ANSWER_SECONDS)
+}
+
+/// The commit that this was built from, where the build says it.
+const COMMIT: &str = match option_env!("BUILD_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
 /// Every metric of this process.
 #[derive(Clone)]
 pub struct Metrics {
@@ -75,6 +96,8 @@ struct Inner {
     registry: Registry,
     sockets: [Gauge; Role::ALL.len()],
     socket_connects: Family<Two, Counter>,
+    socket_connect_seconds: [Histogram; Role::ALL.len()],
+    http_request_seconds: Family<RequestLabels, Histogram, fn() -> Histogram>,
     socket_closes: Family<CloseLabels, Counter>,
     heartbeats: Counter,
     heartbeat_flush_size: Histogram,
@@ -123,9 +146,22 @@ impl Metrics {
         // A counter's name gets `_total` when it is encoded.
         let sockets: Family<One, Gauge> = register(hadir, "sockets", "Authenticated sockets now");
         let modes: Family<One, Gauge> = register(hadir, "mode", "1 for the mode that this node is in");
+        let build: Family<Two, Gauge> = register(hadir, "build_info", "What runs here; always 1");
+        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION")), ("commit", COMMIT)]).set(1);
+        let connects = histograms::<One>(
+            hadir,
+            "socket_connect_seconds",
+            "From the accepted connection to the socket's first frame",
+        );
         let inner = Inner {
             sockets: Role::ALL.map(|role| sockets.get_or_create_owned(&[("role", role.as_str())])),
             socket_connects: register(hadir, "socket_connects", "Sockets that were asked for"),
+            socket_connect_seconds: Role::ALL.map(|role| connects.get_or_create_owned(&[("role", role.as_str())])),
+            http_request_seconds: histograms(
+                hadir,
+                "http_request_seconds",
+                "From a request's head to its answer's, by route and class of status",
+            ),
             socket_closes: register(hadir, "socket_closes", "Sockets that were closed, by close code"),
             heartbeats: register(hadir, "heartbeats", "Heartbeats heard"),
             heartbeat_flush_size: histogram(
@@ -207,6 +243,24 @@ impl Metrics {
     pub fn socket_opened(&self, role: Role) {
         self.inner.sockets[index(role)].inc();
         self.connect(role.as_str(), "ok");
+    }
+
+    /// A socket has its first frame, this long after its connection was accepted.
+    pub fn socket_welcomed(&self, role: Role, took: Duration) {
+        self.inner.socket_connect_seconds[index(role)].observe(took.as_secs_f64());
+    }
+
+    /// A request was answered. `route` is a template of the router, `method` one of few words.
+    pub fn request_answered(&self, method: &'static str, route: &str, status: u16, took: Duration) {
+        let status = match status {
+            100..200 => "1xx",
+            200..300 => "2xx",
+            300..400 => "3xx",
+            400..500 => "4xx",
+            _ => "5xx",
+        };
+        let labels = RequestLabels { method, route: route.to_owned(), status };
+        self.inner.http_request_seconds.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     /// A socket was refused. `why` is an error code's word, one of few; `None`: the role was never known.
@@ -381,6 +435,16 @@ fn histogram(registry: &mut Registry, name: &str, help: &str, buckets: impl Iter
     histogram
 }
 
+/// A histogram of answering times for each set of labels.
+fn histograms<L>(registry: &mut Registry, name: &str, help: &str) -> Family<L, Histogram, fn() -> Histogram>
+where
+    L: Clone + fmt::Debug + Eq + std::hash::Hash + EncodeLabelSet + Send + Sync + 'static,
+{
+    let family = Family::new_with_constructor(answer_histogram as fn() -> Histogram);
+    registry.register(name, help, family.clone());
+    family
+}
+
 fn index(role: Role) -> usize {
     match role {
         Role::Mitra => 0,
@@ -395,98 +459,4 @@ fn gauge_value(count: u64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line<'a>(text: &'a str, beginning: &str) -> &'a str {
-        text.lines().find(|line| line.starts_with(beginning)).unwrap_or_else(|| panic!("no {beginning} in\n{text}"))
-    }
-
-    #[test]
-    fn every_metric_has_exactly_its_name() {
-        let metrics = Metrics::new();
-        for role in Role::ALL {
-            metrics.socket_opened(role);
-        }
-        metrics.socket_closed(Role::Customer, 4410);
-        metrics.unauthenticated_socket_closed(4408);
-        metrics.connect_refused(None, "unauthorized");
-        metrics.heartbeat();
-        metrics.heartbeats_flushed(700, Duration::from_millis(3));
-        metrics.mirror_command("beat", Outcome::Timeout);
-        metrics.store_query("set_online", Outcome::Ok);
-        metrics.read("availability", Source::Sqlite);
-        metrics.set_mode(Mode::Live);
-        metrics.set_mode(Mode::Fallback);
-        metrics.mirror_epoch_changed();
-        metrics.reseeded(Duration::from_millis(20), 5);
-        metrics.sweep_ran("auto_offline", Outcome::Skipped);
-        metrics.auto_offlined(2);
-        metrics.snapshot_published();
-        metrics.snapshot_delivered(Duration::from_millis(4));
-        metrics.set_pubsub_loop_lag(Duration::from_micros(1500));
-        metrics.watch_skipped(3);
-        metrics.set_counts(&Counts { online: 50, suspect: 1, ..Counts::default() });
-        metrics.set_sessions([("active", 6)].into_iter());
-        let text = metrics.clone().render(Exposition::OpenMetrics);
-        for expected in [
-            r#"hadir_sockets{role="mitra"} 1"#,
-            r#"hadir_sockets{role="customer"} 0"#,
-            r#"hadir_socket_connects_total{role="mitra",result="ok"} 1"#,
-            r#"hadir_socket_connects_total{role="none",result="unauthorized"} 1"#,
-            r#"hadir_socket_closes_total{role="customer",code="4410"} 1"#,
-            r#"hadir_socket_closes_total{role="none",code="4408"} 1"#,
-            "hadir_heartbeats_total 1",
-            "hadir_heartbeat_flush_size_sum 700.0",
-            "hadir_heartbeat_flush_seconds_count 1",
-            r#"hadir_mirror_commands_total{op="beat",result="timeout"} 1"#,
-            r#"hadir_store_queries_total{op="set_online",result="ok"} 1"#,
-            r#"hadir_reads_total{op="availability",source="sqlite"} 1"#,
-            r#"hadir_mode{mode="live"} 0"#,
-            r#"hadir_mode{mode="fallback"} 1"#,
-            "hadir_mirror_epoch_changes_total 1",
-            "hadir_reseed_seconds_count 1",
-            "hadir_reseed_drift_total 5",
-            r#"hadir_sweep_runs_total{sweep="auto_offline",result="skipped"} 1"#,
-            "hadir_auto_offline_total 2",
-            "hadir_snapshots_published_total 1",
-            r#"hadir_snapshot_delivery_seconds_bucket{le="0.004"} 1"#,
-            "hadir_pubsub_loop_lag_seconds 0.0015",
-            "hadir_watch_skipped_total 3",
-            r#"hadir_mitras{state="online"} 50"#,
-            r#"hadir_mitras{state="available"} 0"#,
-            r#"hadir_sessions{status="active"} 6"#,
-        ] {
-            assert_eq!(line(&text, expected), expected);
-        }
-        assert!(text.ends_with("# EOF\n"), "the content type promises OpenMetrics");
-    }
-
-    #[test]
-    fn sockets_are_at_zero_before_anything_happened_and_return_to_it() {
-        let metrics = Metrics::new();
-        for role in Role::ALL {
-            let zero = format!("hadir_sockets{{role=\"{}\"}} 0", role.as_str());
-            assert_eq!(line(&metrics.render(Exposition::OpenMetrics), &zero), zero);
-            metrics.socket_opened(role);
-            metrics.socket_closed(role, 1000);
-            assert_eq!(line(&metrics.render(Exposition::OpenMetrics), &zero), zero);
-        }
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn the_process_shows_what_it_uses() {
-        let text = Metrics::new().render(Exposition::OpenMetrics);
-        let value = |name: &str| -> f64 {
-            line(&text, &format!("{name} ")).rsplit(' ').next().expect("a value").parse().expect("a number")
-        };
-        assert!(value("process_resident_memory_bytes") > 100_000.0);
-        assert!(value("process_open_fds") >= 1.0);
-        assert!(value("process_max_fds") > value("process_open_fds"));
-        assert!(value("process_cpu_seconds_total") >= 0.0);
-        assert!(value("process_threads") >= 1.0);
-        let age = chrono::Utc::now().timestamp() as f64 - value("process_start_time_seconds");
-        assert!((-5.0..86_400.0).contains(&age), "started {age} seconds ago");
-    }
-}
+mod tests;

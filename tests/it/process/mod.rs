@@ -5,7 +5,9 @@ mod full_disk;
 mod kubernetes;
 mod metrics;
 mod names;
+mod observing;
 mod output;
+mod queries;
 mod signals;
 mod surroundings;
 
