@@ -125,7 +125,7 @@ pub async fn end(
 }
 
 async fn change(api: &Api, caller: &Caller<Backend>, id: Uuid, action: SessionAction, reason: &str) -> Answer {
-    let cause = Cause::new(caller.actor(), reason);
+    let cause = caller.cause(reason);
     Ok(Json(api.sessions.change(SessionId(id), &action, &cause).await?.into()))
 }
 

@@ -35,7 +35,7 @@ use crate::{
     api::{self, Api, ApiParts, ApiSettings},
     auth::{SecretError, TokenIssuer, TokenVerifier},
     cluster::Cluster,
-    config::{Config, KeySource},
+    config::{Config, KeySource, reachable},
     demo::{self, DemoSize},
     gateway::{Gateway, serve as accept},
     hub::Hub,
@@ -250,6 +250,12 @@ impl Server {
     fn log_where(&self) {
         let (version, public, internal) = (env!("CARGO_PKG_VERSION"), self.public_addr(), self.internal_addr());
         tracing::info!(version, %public, %internal, "serving");
+        let address = format!("http://{}/", reachable(internal));
+        let how = match self.issuer {
+            Some(_) => "`hadir token --role dashboard --link` prints an address that opens it signed in",
+            None => "open it with a dashboard token of your identity provider",
+        };
+        tracing::info!(dashboard = address, "the dashboard is here; {how}");
     }
 
     async fn until_told(self, mut signals: StopSignals) -> Result<()> {

@@ -45,7 +45,7 @@ impl Session {
             return self.send_error(id.as_deref(), ErrorCode::RateLimited, text).await;
         }
         let (tell, answer) = oneshot::channel();
-        let (gateway, current) = (Arc::clone(&self.gateway), self.principal);
+        let (gateway, current) = (Arc::clone(&self.gateway), self.principal.clone());
         let connection = self.registration.connection();
         let checking = async move {
             // The session may be gone.

@@ -69,7 +69,7 @@ impl Session {
             id,
             socket,
             registration,
-            principal: *principal,
+            principal: principal.clone(),
             expires_ms: expiry(principal, now),
             warned_of_expiry: false,
             pinged_ms: now,

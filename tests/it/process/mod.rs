@@ -6,6 +6,7 @@ mod kubernetes;
 mod metrics;
 mod names;
 mod observing;
+mod operators;
 mod output;
 mod queries;
 mod signals;
