@@ -16,15 +16,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use axum::Router;
-<<<<<<< HEAD
 use parking_lot::Mutex;
-use tokio::{
-    net::{TcpListener, TcpSocket},
-    time::sleep,
-};
-=======
-use tokio::time::sleep;
->>>>>>> b2241d7 (Listeners take host names and a port alone; variables of other names and a suspicious embedded default are pointed out)
+use tokio::time::{Instant, sleep, timeout_at};
 
 pub use check::{CheckLine, check};
 pub use crypto::choose_crypto_provider;
@@ -51,6 +44,8 @@ use crate::{
 
 /// How long the answers of the waiting room may take to be sent.
 const WAITING_ROOM_CLOSES: Duration = Duration::from_secs(1);
+/// Least time for the stores to be closed, also when everything else took long.
+const CLOSING: Duration = Duration::from_millis(200);
 /// Pause between looks at whether the last socket has left.
 const LEAVING_LOOK: Duration = Duration::from_millis(50);
 
@@ -292,6 +287,24 @@ impl Server {
             }
         })
         .await;
+        // One time for all that remains: whoever kills the process later counts on it.
+        let ends = Instant::now() + drain.stop_timeout;
+        if timeout_at(ends - drain.stop_timeout / 2, self.last_heartbeats()).await.is_err() {
+            tracing::warn!("the last heartbeats did not reach the stores in time");
+        }
+        let left = self.lifecycle.stop(ends.saturating_duration_since(Instant::now())).await;
+        if left > 0 {
+            tracing::warn!(left, "tasks did not end in time");
+        }
+        let closing = async {
+            self.mirror.close().await;
+            self.store.close().await;
+        };
+        // Connections that do not close are dropped with the process.
+        let _open = timeout_at(ends.max(Instant::now() + CLOSING), closing).await;
+    }
+
+    async fn last_heartbeats(&self) {
         let heartbeats = self.heartbeats();
         // What these two cannot deliver the last one writes to the store.
         let _undelivered = heartbeats.flush().await;
@@ -299,12 +312,6 @@ impl Server {
         if let Err(error) = heartbeats.save().await {
             tracing::warn!(%error, "the last heartbeats did not reach the store");
         }
-        let left = self.lifecycle.stop(drain.stop_timeout).await;
-        if left > 0 {
-            tracing::warn!(left, "tasks did not end in time");
-        }
-        self.mirror.close().await;
-        self.store.close().await;
     }
 }
 
@@ -362,23 +369,6 @@ pub async fn migrate(config: Config, new_generation: bool) -> Result<String> {
     backends::migrate(&config, new_generation).await
 }
 
-<<<<<<< HEAD
-fn take_port(address: SocketAddr, setting: &str) -> Result<(TcpSocket, SocketAddr)> {
-    let taken = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // A restarted server takes its port back at once.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let bound = socket.local_addr()?;
-        Ok::<_, std::io::Error>((socket, bound))
-    };
-    taken().with_context(|| format!("cannot listen on {address}: stop what listens there or set {setting} to another"))
-}
-
-fn listen(socket: TcpSocket) -> Result<TcpListener> {
-    Ok(socket.listen(BACKLOG)?)
-}
-
 /// Keeps this node's place among the nodes of its store. A node that lost it for good gives up, and so does one
 /// whose task did not end as it should: nobody would hold the place.
 fn keep_place(tasks: &Tasks, lifecycle: &Lifecycle, lock: NodeLock) {
@@ -395,8 +385,6 @@ fn keep_place(tasks: &Tasks, lifecycle: &Lifecycle, lock: NodeLock) {
     });
 }
 
-=======
->>>>>>> b2241d7 (Listeners take host names and a port alone; variables of other names and a suspicious embedded default are pointed out)
 /// When everything is to stop.
 fn ended(lifecycle: &Lifecycle) -> impl Future<Output = ()> + Send + 'static {
     let lifecycle = lifecycle.clone();
