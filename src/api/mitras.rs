@@ -11,7 +11,7 @@ use super::{
     caller::{Backend, Operators, Readers, SignedIn},
 };
 use crate::{
-    domain::{Cause, LastHeard, MitraId, Source},
+    domain::{LastHeard, MitraId, Source},
     presence::{ListCursor, ListFilter, MitraView},
     protocol::{Explanation, MitraBody, StatusBody, timestamp},
 };

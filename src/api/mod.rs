@@ -167,7 +167,8 @@ async fn origins(State(settings): State<Arc<ApiSettings>>, request: Request, nex
 }
 
 /// What a browser may send: the token, bodies, conditional reads, and what resumes and traces a stream.
-const ALLOWED_HEADERS: &str = "authorization, content-type, if-none-match, last-event-id, cache-control, traceparent, x-request-id";
+const ALLOWED_HEADERS: &str =
+    "authorization, content-type, if-none-match, last-event-id, cache-control, traceparent, x-request-id";
 
 fn allow_origin(headers: &mut HeaderMap, origin: HeaderValue, preflight: bool) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);

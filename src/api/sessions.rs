@@ -12,7 +12,7 @@ use super::{
     caller::{Backend, Caller, Readers, SignedIn},
 };
 use crate::{
-    domain::{Cause, CustomerId, MitraId, Payment, SessionAction, SessionId},
+    domain::{CustomerId, MitraId, Payment, SessionAction, SessionId},
     protocol::SessionBody,
 };
 

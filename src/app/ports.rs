@@ -134,7 +134,8 @@ mod tests {
     #[tokio::test]
     async fn a_taken_port_of_a_name_is_not_passed_over() {
         let taken = TcpListener::bind("127.0.0.1:0").await.expect("free");
-        let name = ListenAddress::Name { host: "localhost".to_owned(), port: taken.local_addr().expect("bound").port() };
+        let name =
+            ListenAddress::Name { host: "localhost".to_owned(), port: taken.local_addr().expect("bound").port() };
         let error = take(&name, "HADIR_PUBLIC_ADDR").await.expect_err("taken");
         assert!(format!("{error:#}").contains("cannot listen on localhost:"), "{error:#}");
     }

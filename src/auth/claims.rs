@@ -203,7 +203,8 @@ mod tests {
         assert_eq!(name(json!("é".repeat(64))).expect("good").as_deref(), Some("é".repeat(64).as_str()));
         assert_eq!(name(Value::Null), Ok(None));
         assert_eq!(name(json!(" ")), Ok(None));
-        for bad in [json!("a".repeat(65)), json!("a\nb"), json!("a\u{0}"), json!("a\u{202e}b"), json!(7), json!(["a"])] {
+        for bad in [json!("a".repeat(65)), json!("a\nb"), json!("a\u{0}"), json!("a\u{202e}b"), json!(7), json!(["a"])]
+        {
             assert!(name(bad.clone()).is_err(), "{bad}");
         }
         let mitra = principal(json!({ "role": "mitra", "name": "a\nb" })).expect("providers write any name");
@@ -217,7 +218,9 @@ mod tests {
         assert_eq!(read_only(json!({ "read_only": false, "role": "service" })), Ok(false));
         assert_eq!(read_only(json!({ "read_only": true })), Ok(true));
         // A token that means to be harmless must not be taken for one that is not.
-        for bad in [json!({ "read_only": "true" }), json!({ "read_only": 1 }), json!({ "read_only": true, "role": "service" })] {
+        for bad in
+            [json!({ "read_only": "true" }), json!({ "read_only": 1 }), json!({ "read_only": true, "role": "service" })]
+        {
             assert!(read_only(bad.clone()).is_err(), "{bad}");
         }
     }

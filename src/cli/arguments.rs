@@ -326,14 +326,23 @@ mod tests {
         assert_eq!(action("hadir migrate"), Action::Migrate { new_generation: false });
         assert_eq!(action("hadir migrate --new-generation"), Action::Migrate { new_generation: true });
         let sub = Uuid::nil();
-        assert_eq!(
-            action(&format!("hadir token --role mitra --sub {sub} --ttl-seconds 1.5")),
-            Action::Token(TokenRequest {
-                role: Role::Mitra,
-                subject: Some(sub),
-                ttl: Some(Duration::from_millis(1500))
-            })
-        );
+        let request = TokenRequest {
+            role: Role::Mitra,
+            subject: Some(sub),
+            ttl: Some(Duration::from_millis(1500)),
+            operator: Operator::default(),
+            link: None,
+        };
+        let line = format!("hadir token --role mitra --sub {sub} --ttl-seconds 1.5");
+        assert_eq!(action(&line), Action::Token(request.clone()));
+        let operator = Operator { name: Some("Sari".to_owned()), read_only: true };
+        let request =
+            TokenRequest { role: Role::Dashboard, subject: None, ttl: None, operator, link: Some(Link::Here) };
+        let line = "hadir token --role dashboard --name Sari --read-only --link";
+        assert_eq!(action(line), Action::Token(request.clone()));
+        let link = Some(Link::At("https://ops.example".to_owned()));
+        let line = format!("{line}=https://ops.example");
+        assert_eq!(action(&line), Action::Token(TokenRequest { link, ..request }));
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub(super) fn issue(config: &Config, request: &TokenRequest) -> anyhow::Result<S
         ttl: request.ttl.unwrap_or(config.auth.access_token_ttl),
     };
     // Refused here, not at the server's door.
-    if let Some(why) = request.operator.name.as_deref().and_then(|name| Operator::complaint(name)) {
+    if let Some(why) = request.operator.name.as_deref().and_then(Operator::complaint) {
         anyhow::bail!("--name {why}");
     }
     let token = issuer.issue_to(&request.operator, &grant, Utc::now());

@@ -98,9 +98,7 @@ fn is_host_name(host: &str) -> bool {
         (1..=63).contains(&label.len()) && label.bytes().all(plain) && !label.starts_with('-') && !label.ends_with('-')
     };
     let labels = host.strip_suffix('.').unwrap_or(host);
-    host.len() <= LONGEST_NAME
-        && labels.split('.').all(is_label)
-        && host.bytes().any(|byte| byte.is_ascii_alphabetic())
+    host.len() <= LONGEST_NAME && labels.split('.').all(is_label) && host.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
 #[cfg(test)]
@@ -121,8 +119,24 @@ mod tests {
             assert_eq!(ListenAddress::parse(text), Ok(expected), "{text}");
         }
         for text in [
-            "", ":", "8080", "localhost", "localhost:", "localhost:http", "localhost:65536", "localhost:+80", "1.2.3:80",
-            "256.0.0.1:80", "::1:80", "http://localhost:80", "local host:80", "-a:80", "a..b:80", "*:80", "[::1]", "a/b:80",
+            "",
+            ":",
+            "8080",
+            "localhost",
+            "localhost:",
+            "localhost:http",
+            "localhost:65536",
+            "localhost:+80",
+            "1.2.3:80",
+            "256.0.0.1:80",
+            "::1:80",
+            "http://localhost:80",
+            "local host:80",
+            "-a:80",
+            "a..b:80",
+            "*:80",
+            "[::1]",
+            "a/b:80",
         ] {
             assert!(ListenAddress::parse(text).is_err(), "{text}");
         }
@@ -148,10 +162,13 @@ mod tests {
             let parse = |text| ListenAddress::parse(text).expect("valid");
             parse(one).collides_with(&parse(other)) && parse(other).collides_with(&parse(one))
         };
-        for (one, other) in [(":80", ":80"), (":80", "127.0.0.1:80"), ("0.0.0.0:80", "localhost:80"), ("a:80", "A:80")] {
+        for (one, other) in [(":80", ":80"), (":80", "127.0.0.1:80"), ("0.0.0.0:80", "localhost:80"), ("a:80", "A:80")]
+        {
             assert!(collide(one, other), "{one} {other}");
         }
-        for (one, other) in [(":0", ":0"), (":80", ":81"), ("127.0.0.1:80", "10.0.0.7:80"), ("localhost:80", "[::1]:80")] {
+        for (one, other) in
+            [(":0", ":0"), (":80", ":81"), ("127.0.0.1:80", "10.0.0.7:80"), ("localhost:80", "[::1]:80")]
+        {
             assert!(!collide(one, other), "{one} {other}");
         }
     }

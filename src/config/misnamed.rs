@@ -81,7 +81,10 @@ mod tests {
     #[test]
     fn the_settings_that_other_words_stand_for_exist_and_the_words_are_no_settings() {
         for (setting, words, instead) in OTHER_WORDS {
-            assert!(table::find(setting).is_some() && instead.iter().all(|name| table::find(name).is_some()), "{setting}");
+            assert!(
+                table::find(setting).is_some() && instead.iter().all(|name| table::find(name).is_some()),
+                "{setting}"
+            );
             assert!(words.iter().all(|word| table::find(word).is_none()), "{setting}");
         }
     }
@@ -103,7 +106,8 @@ mod tests {
             assert_eq!(meant_by(variable, |name| name == setting), None, "{variable}");
         }
         assert_eq!(meant_by("JWT_SECRET", |name| name == "AUTH_JWKS_URL"), None, "public keys stand in for a secret");
-        for other in ["PATH", "HOME", "DATABASE_NAME", "DATABASE_POOL", "TEST_DATABASE_URL", "VALKEY_PORT", "AUTH_URL"] {
+        for other in ["PATH", "HOME", "DATABASE_NAME", "DATABASE_POOL", "TEST_DATABASE_URL", "VALKEY_PORT", "AUTH_URL"]
+        {
             assert_eq!(meant_by(other, |_| false), None, "{other}");
         }
     }

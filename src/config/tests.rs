@@ -309,7 +309,7 @@ fn a_variable_of_another_program_is_pointed_out_when_the_setting_is_missing() {
     };
     let hint = "DATABASE_URI is set, but Hadir reads DATABASE_URL".to_owned();
     let url = "postgres://someone:hunter2@db/hadir";
-    assert_eq!(values(&[("DATABASE_URI", url)]).misnamed(), [hint.clone()]);
+    assert_eq!(values(&[("DATABASE_URI", url)]).misnamed(), std::slice::from_ref(&hint));
     assert_eq!(values(&[("DATABASE_URI", url), ("DATABASE_URL", url)]).misnamed(), Vec::<String>::new());
     assert_eq!(values(&[("DATABASE_URI", url), ("DATABASE_URL_FILE", "/x")]).misnamed(), Vec::<String>::new());
 

@@ -202,8 +202,7 @@ impl Gateway {
         match admitted {
             Ok(Admitted { principal, registration, status }) => {
                 self.metrics.socket_opened(principal.role);
-                let mut session =
-                    Session::new(Arc::clone(self), socket, registration, &principal, arrival.connection);
+                let mut session = Session::new(Arc::clone(self), socket, registration, &principal, arrival.connection);
                 if let Err(end) = session.welcome().await {
                     session.end(end).await;
                     return None;

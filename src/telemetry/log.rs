@@ -31,7 +31,9 @@ pub fn init(config: &LogConfig) -> Result<(), LogSetupError> {
     let guard = FloodGuard::new(config.lines_per_second);
     let set = match config.format.unwrap_or(if on_terminal { LogFormat::Human } else { LogFormat::Json }) {
         // https://no-color.org
-        LogFormat::Human => lines.with_ansi(on_terminal && std::env::var_os("NO_COLOR").is_none()).finish().with(guard).try_init(),
+        LogFormat::Human => {
+            lines.with_ansi(on_terminal && std::env::var_os("NO_COLOR").is_none()).finish().with(guard).try_init()
+        }
         LogFormat::Json => lines.json().flatten_event(true).with_ansi(false).finish().with(guard).try_init(),
     };
     set.map_err(|error| LogSetupError(error.to_string()))?;

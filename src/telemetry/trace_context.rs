@@ -65,7 +65,8 @@ mod tests {
     #[test]
     fn a_request_id_of_the_caller_is_kept_when_it_is_short_and_plain() {
         assert_eq!(request_id(Some("order-7.retry_2")), "order-7.retry_2");
-        for bad in [None, Some(""), Some("a b"), Some("a\nb"), Some("é"), Some("\"x\""), Some("a".repeat(65).as_str())] {
+        for bad in [None, Some(""), Some("a b"), Some("a\nb"), Some("é"), Some("\"x\""), Some("a".repeat(65).as_str())]
+        {
             let id = request_id(bad);
             assert!(id.parse::<Uuid>().is_ok(), "{bad:?} gave {id}");
         }

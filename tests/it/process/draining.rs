@@ -85,7 +85,13 @@ async fn opened(at: impl Fn() -> SocketAddr, path: &str, token: &str) -> Client 
 
 /// A client as docs/protocol.md asks for: it stays until it is closed, and dials again at once. Where its first node is no
 /// more, a load balancer leads it to the other.
-async fn client(path: &'static str, token: String, port: Arc<AtomicU16>, online: bool, all_moved: Arc<AtomicBool>) -> Moved {
+async fn client(
+    path: &'static str,
+    token: String,
+    port: Arc<AtomicU16>,
+    online: bool,
+    all_moved: Arc<AtomicBool>,
+) -> Moved {
     let at = || SocketAddr::from(([127, 0, 0, 1], port.load(Relaxed)));
     let mut socket = opened(at, path, &token).await;
     if online {
@@ -201,6 +207,8 @@ async fn a_node_that_stops_hands_its_sockets_over_and_the_published_count_never_
     eprintln!(
         "{count} sockets: stopped after {stopped_after:.1?}; away p50 {:.0?}, p99 {:.0?}, longest {:.0?}; \
          promised in fifths of the drain {parts:?}; {samples} samples, count {seen:?}",
-        away[count / 2], away[count * 99 / 100], away[count - 1],
+        away[count / 2],
+        away[count * 99 / 100],
+        away[count - 1],
     );
 }

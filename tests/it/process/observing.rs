@@ -81,11 +81,14 @@ async fn a_socket_has_the_id_of_its_welcome_on_its_log_lines() {
     let (server, printed) = started(command);
     let address = printed["public_url"].as_str().unwrap().strip_prefix("http://").unwrap().parse().unwrap();
     let token = printed["tokens"]["customer"].as_str().unwrap();
-    let (first, second) =
-        (Client::dial(address, "/ws/availability", token).await, Client::dial(address, "/ws/availability", token).await);
+    let (first, second) = (
+        Client::dial(address, "/ws/availability", token).await,
+        Client::dial(address, "/ws/availability", token).await,
+    );
     let ids = [&first, &second].map(|client| client.welcome["connection_id"].as_str().unwrap().to_owned());
     assert_ne!(ids[0], ids[1]);
-    let requests = [&first, &second].map(|client| client.response.headers()["x-request-id"].to_str().unwrap().to_owned());
+    let requests =
+        [&first, &second].map(|client| client.response.headers()["x-request-id"].to_str().unwrap().to_owned());
     drop((first, second));
     let internal = printed["internal_url"].as_str().unwrap();
     let gone = "hadir_socket_closes_total{role=\"customer\",code=\"1006\"}";
@@ -121,5 +124,7 @@ async fn a_flood_of_one_kind_of_line_is_sampled_and_counted_and_others_are_writt
     let written = |message: &str| lines.iter().filter(|line| line["message"] == message).count();
     assert_eq!(written("a sweep was paused") as u64 + left_out, asked.into_inner());
     assert_eq!(written("log lines were left out: more of one kind than HADIR_LOG_LINES_PER_SECOND"), 1);
-    assert!(written("serving") == 1 && lines.iter().any(|line| line["message"].as_str().unwrap().starts_with("stopping")));
+    assert!(
+        written("serving") == 1 && lines.iter().any(|line| line["message"].as_str().unwrap().starts_with("stopping"))
+    );
 }

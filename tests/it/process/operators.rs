@@ -49,7 +49,8 @@ async fn the_start_says_how_to_open_the_dashboard_and_the_link_opens_it_for_the_
     server.signal(Signal::TERM);
     let (_, log) = server.ended().await;
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let said = |words: &str| lines.iter().find(|line| line["message"].as_str().is_some_and(|text| text.contains(words)));
+    let said =
+        |words: &str| lines.iter().find(|line| line["message"].as_str().is_some_and(|text| text.contains(words)));
     let how = said("hadir token --role dashboard --link").expect("a line of the start");
     assert!(how["dashboard"].as_str().is_some_and(|url| url.ends_with(&format!(":{port}/"))), "{how}");
     let paused = said("a sweep was paused").expect("the record of a command");

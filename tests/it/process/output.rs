@@ -31,12 +31,8 @@ fn service_token() -> String {
 pub(super) fn token_of(role: Role, subject: Uuid) -> String {
     let config = Config::from_pairs(&[("AUTH_JWT_SECRET", SECRET)]).expect("valid");
     let issuer = hadir::auth::TokenIssuer::new(&config.auth).expect("an issuer");
-    let grant = Grant {
-        subject: SubjectId(subject),
-        role,
-        session_id: None,
-        ttl: std::time::Duration::from_secs(3_600),
-    };
+    let grant =
+        Grant { subject: SubjectId(subject), role, session_id: None, ttl: std::time::Duration::from_secs(3_600) };
     issuer.issue(&grant, chrono::Utc::now())
 }
 

@@ -152,8 +152,11 @@ fn the_alert_rules_pass_their_own_tests_and_every_query_is_one() {
         let judged = promtool(&arguments, "");
         assert!(judged.status.success(), "{judged:?}");
     }
-    let rules: Vec<Value> =
-        of_dashboard().iter().enumerate().map(|(n, query)| json!({ "record": format!("q{n}"), "expr": query })).collect();
+    let rules: Vec<Value> = of_dashboard()
+        .iter()
+        .enumerate()
+        .map(|(n, query)| json!({ "record": format!("q{n}"), "expr": query }))
+        .collect();
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("rules.yml");
     // JSON is YAML.
