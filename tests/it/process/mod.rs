@@ -10,6 +10,7 @@ mod observing;
 mod operators;
 mod output;
 mod queries;
+mod roles;
 mod signals;
 mod surroundings;
 
