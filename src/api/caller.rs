@@ -10,7 +10,7 @@ use http::request::Parts;
 use super::{Api, ApiError};
 use crate::{
     auth::{Presented, Principal, presented, query_carries_token},
-    domain::{Actor, MitraId, Role, SubjectId},
+    domain::{Actor, Cause, MitraId, Role, SubjectId, actor_text},
     hub::Holder,
     protocol::{ErrorCode, Problem},
 };
@@ -65,6 +65,10 @@ impl<A: Allowed> FromRequestParts<Api> for Caller<A> {
         if !principal.is_one_of(A::ROLES) {
             return Err(Problem::new(ErrorCode::Forbidden, "this token's role may not do this").into());
         }
+        if principal.read_only && !parts.method.is_safe() {
+            let detail = "this token is read-only: it may look at everything and change nothing";
+            return Err(Problem::new(ErrorCode::Forbidden, detail).into());
+        }
         Ok(Self { principal, allowed: PhantomData })
     }
 }
@@ -91,6 +95,16 @@ impl<A> Caller<A> {
             Role::Dashboard => Actor::Dashboard,
             Role::Service | Role::Customer => Actor::Service,
         }
+    }
+
+    /// What this caller does, and why.
+    pub fn cause(&self, reason: impl Into<String>) -> Cause {
+        Cause::new(self.actor(), reason).by(self.principal.name.clone())
+    }
+
+    /// The same in a log line: `dashboard:Sari`.
+    pub fn actor_text(&self) -> String {
+        actor_text(self.actor(), self.principal.name.as_deref())
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     caller::{Backend, Operators, Readers, SignedIn},
 };
 use crate::{
-    domain::{Cause, LastHeard, MitraId, Source},
+    domain::{LastHeard, MitraId, Source},
     presence::{ListCursor, ListFilter, MitraView},
     protocol::{Explanation, MitraBody, StatusBody, timestamp},
 };
@@ -178,9 +178,9 @@ pub async fn set_active(
     if reason.chars().count() > MAX_TEXT {
         return Err(ApiError::bad_request(format!("`reason` has at most {MAX_TEXT} characters")));
     }
-    let cause = Cause::new(caller.actor(), reason.clone());
+    let cause = caller.cause(reason.clone());
     let view = api.presence.set_active(MitraId(id), body.is_active, cause).await?;
     let what = if body.is_active { "a mitra was activated" } else { "a mitra was deactivated" };
-    tracing::info!(mitra = %id, reason = ?reason, by = ?caller.subject(), "{what}");
+    tracing::info!(mitra = %id, reason = ?reason, by = ?caller.subject(), actor = ?caller.actor_text(), "{what}");
     Ok(Json(view.status_body()))
 }

@@ -10,6 +10,7 @@ mod body;
 mod caller;
 mod health;
 mod mitras;
+mod observe;
 mod operations;
 mod own_status;
 mod page;
@@ -133,6 +134,7 @@ impl Api {
             .fallback(not_found)
             .layer(DefaultBodyLimit::max(self.settings.body_bytes))
             .layer(middleware::from_fn_with_state(Arc::clone(&self.settings), origins))
+            .layer(middleware::from_fn_with_state(self.metrics.clone(), observe::observe))
     }
 }
 
@@ -166,12 +168,13 @@ async fn origins(State(settings): State<Arc<ApiSettings>>, request: Request, nex
 }
 
 /// What a browser may send: the token, bodies, conditional reads, and what resumes and traces a stream.
-const ALLOWED_HEADERS: &str = "authorization, content-type, if-none-match, last-event-id, cache-control, traceparent";
+const ALLOWED_HEADERS: &str =
+    "authorization, content-type, if-none-match, last-event-id, cache-control, traceparent, x-request-id";
 
 fn allow_origin(headers: &mut HeaderMap, origin: HeaderValue, preflight: bool) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("etag, retry-after"));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("etag, retry-after, x-request-id"));
     if preflight {
         let set = |headers: &mut HeaderMap, name, value| headers.insert(name, HeaderValue::from_static(value));
         set(headers, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, PATCH, DELETE");

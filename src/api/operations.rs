@@ -56,7 +56,7 @@ pub async fn disconnect(
     }
     let closed = api.presence.disconnect(SubjectId(body.sub), &reason).await;
     // A caller's text is written quoted: it cannot make a line of its own.
-    tracing::info!(subject = %body.sub, closed, reason = ?reason, by = ?caller.subject(), "a subject was disconnected");
+    tracing::info!(subject = %body.sub, closed, reason = ?reason, by = ?caller.subject(), actor = ?caller.actor_text(), "a subject was disconnected");
     Ok(Json(json!({ "closed": closed })))
 }
 
@@ -88,7 +88,7 @@ pub async fn pause(
         return Err(ApiError::bad_request(format!("`seconds` is more than 0 and at most {MAX_PAUSE_SECONDS}")));
     }
     rest(&api, &name, Duration::from_secs_f64(body.seconds)).await?;
-    tracing::info!(sweep = name, seconds = body.seconds, by = ?caller.subject(), "a sweep was paused");
+    tracing::info!(sweep = name, seconds = body.seconds, by = ?caller.subject(), actor = ?caller.actor_text(), "a sweep was paused");
     all_sweeps(&api).await
 }
 
@@ -98,7 +98,7 @@ pub async fn resume(
     InPath(name): InPath<String>,
 ) -> Result<Response, ApiError> {
     rest(&api, &name, Duration::ZERO).await?;
-    tracing::info!(sweep = name, by = ?caller.subject(), "a sweep was resumed");
+    tracing::info!(sweep = name, by = ?caller.subject(), actor = ?caller.actor_text(), "a sweep was resumed");
     all_sweeps(&api).await
 }
 

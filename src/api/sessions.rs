@@ -13,7 +13,7 @@ use super::{
     caller::{Backend, Caller, Readers, SignedIn},
 };
 use crate::{
-    domain::{Cause, CustomerId, MitraId, Payment, SessionAction, SessionId},
+    domain::{CustomerId, MitraId, Payment, SessionAction, SessionId},
     protocol::SessionBody,
 };
 
@@ -126,7 +126,7 @@ pub async fn end(
 }
 
 async fn change(api: &Api, caller: &Caller<Backend>, id: Uuid, action: SessionAction, reason: &str) -> Answer {
-    let cause = Cause::new(caller.actor(), reason);
+    let cause = caller.cause(reason);
     Ok(Json(api.sessions.change(SessionId(id), &action, &cause).await?.into()))
 }
 

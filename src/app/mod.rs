@@ -5,19 +5,21 @@
 mod backends;
 mod check;
 mod crypto;
+mod ports;
 mod print;
 mod settings;
+mod surroundings;
 mod systemd;
 mod tasks;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use axum::Router;
 use parking_lot::Mutex;
 use tokio::{
-    net::{TcpListener, TcpSocket},
-    time::sleep,
+    net::TcpListener,
+    time::{Instant, sleep, timeout_at},
 };
 
 pub use check::{CheckLine, check};
@@ -29,7 +31,7 @@ use crate::{
     api::{self, Api, ApiParts},
     auth::{PublicKeys, SecretError, TokenIssuer, TokenVerifier},
     cluster::Cluster,
-    config::{Config, KeySource},
+    config::{Config, KeySource, reachable},
     demo::{self, DemoSize},
     gateway::{AcceptLimits, Gateway, serve as accept},
     hub::Hub,
@@ -43,10 +45,10 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Connections that may wait in the kernel for the accept loop.
-const BACKLOG: u32 = 4_096;
 /// How long the answers of the waiting room may take to be sent.
 const WAITING_ROOM_CLOSES: Duration = Duration::from_secs(1);
+/// Least time for the stores to be closed, also when everything else took long.
+const CLOSING: Duration = Duration::from_millis(200);
 /// Pause between looks at whether the last socket has left.
 const LEAVING_LOOK: Duration = Duration::from_millis(50);
 
@@ -84,9 +86,9 @@ impl Server {
         let limits = settings::accept_limits(&config);
         // Both ports are taken before anything is done, so that one that is not free is told at once; the public one is
         // listened on only when there is something to say.
-        let (internal, internal_addr) = take_port(config.listen.internal_addr, "HADIR_INTERNAL_ADDR")?;
-        let (public, public_addr) = take_port(config.listen.public_addr, "HADIR_PUBLIC_ADDR")?;
-        let internal = Arc::new(listen(internal, &config)?);
+        let (internal, internal_addr) = ports::take(&config.listen.internal_addr, "HADIR_INTERNAL_ADDR").await?;
+        let (public, public_addr) = ports::take(&config.listen.public_addr, "HADIR_PUBLIC_ADDR").await?;
+        let internal = Arc::new(ports::listen(internal, &config.limits, "HADIR_INTERNAL_ADDR")?);
         let waiting = open_waiting_room(&internal, &limits);
         let Backends { store, mirror, node_lock } = backends::open(&mut config, &lifecycle).await?;
         let hub = Arc::new(Hub::new(settings::hub_limits(&config.limits)));
@@ -146,7 +148,8 @@ impl Server {
         let public_router = api.public_router(gateway.public_routes().merge(more));
         let leaving = lifecycle.clone();
         let closing = async move { leaving.accepting_stopped().await };
-        lifecycle.spawn(accept(Arc::new(listen(public, &config)?), public_router, limits, lifecycle.clone(), closing));
+        let public = Arc::new(ports::listen(public, &config.limits, "HADIR_PUBLIC_ADDR")?);
+        lifecycle.spawn(accept(public, public_router, limits, lifecycle.clone(), closing));
         Ok(Self {
             config,
             public_addr,
@@ -216,6 +219,12 @@ impl Server {
     fn log_where(&self) {
         let (version, public, internal) = (env!("CARGO_PKG_VERSION"), self.public_addr(), self.internal_addr());
         tracing::info!(version, %public, %internal, "serving");
+        let address = format!("http://{}/", reachable(internal));
+        let how = match self.issuer {
+            Some(_) => "`hadir token --role dashboard --link` prints an address that opens it signed in",
+            None => "open it with a dashboard token of your identity provider",
+        };
+        tracing::info!(dashboard = address, "the dashboard is here; {how}");
     }
 
     async fn until_told(self, mut signals: StopSignals) -> Result<()> {
@@ -252,6 +261,24 @@ impl Server {
             }
         })
         .await;
+        // One time for all that remains: whoever kills the process later counts on it.
+        let ends = Instant::now() + drain.stop_timeout;
+        if timeout_at(ends - drain.stop_timeout / 2, self.last_heartbeats()).await.is_err() {
+            tracing::warn!("the last heartbeats did not reach the stores in time");
+        }
+        let left = self.lifecycle.stop(ends.saturating_duration_since(Instant::now())).await;
+        if left > 0 {
+            tracing::warn!(left, "tasks did not end in time");
+        }
+        let closing = async {
+            self.mirror.close().await;
+            self.store.close().await;
+        };
+        // Connections that do not close are dropped with the process.
+        let _open = timeout_at(ends.max(Instant::now() + CLOSING), closing).await;
+    }
+
+    async fn last_heartbeats(&self) {
         let heartbeats = self.heartbeats();
         // What these two cannot deliver the last one writes to the store.
         let _undelivered = heartbeats.flush().await;
@@ -259,12 +286,6 @@ impl Server {
         if let Err(error) = heartbeats.save().await {
             tracing::warn!(%error, "the last heartbeats did not reach the store");
         }
-        let left = self.lifecycle.stop(drain.stop_timeout).await;
-        if left > 0 {
-            tracing::warn!(left, "tasks did not end in time");
-        }
-        self.mirror.close().await;
-        self.store.close().await;
     }
 }
 
@@ -276,6 +297,7 @@ pub async fn serve(config: Config) -> Result<()> {
     let mut signals = StopSignals::listen()?;
     let Some(server) = unless_told(&mut signals, Server::start(config)).await? else { return Ok(()) };
     print::serving(&server).await?;
+    surroundings::warn_of_embedded_default(server.config(), [server.public_addr(), server.internal_addr()]);
     server.log_where();
     server.until_told(signals).await
 }
@@ -319,28 +341,6 @@ pub async fn demo(mut config: Config, size: DemoSize) -> Result<()> {
 /// Applies migrations; with `new_generation` also declares that the database was restored. Says what it did.
 pub async fn migrate(config: Config, new_generation: bool) -> Result<String> {
     backends::migrate(&config, new_generation).await
-}
-
-fn take_port(address: SocketAddr, setting: &str) -> Result<(TcpSocket, SocketAddr)> {
-    let taken = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // A restarted server takes its port back at once.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let bound = socket.local_addr()?;
-        Ok::<_, std::io::Error>((socket, bound))
-    };
-    taken().with_context(|| format!("cannot listen on {address}: stop what listens there or set {setting} to another"))
-}
-
-/// Bounds what the kernel holds for a peer that does not read (SO_SNDBUF, of which it takes the double): left to itself it
-/// grows to megabytes before anybody notices. Connections inherit it, also one that comes before the first is accepted.
-fn listen(socket: TcpSocket, config: &Config) -> Result<TcpListener> {
-    let bytes = u32::try_from(config.limits.write_buffer_bytes).unwrap_or(u32::MAX);
-    if let Err(error) = socket.set_send_buffer_size(bytes) {
-        tracing::debug!(%error, "the send buffers could not be bounded");
-    }
-    Ok(socket.listen(BACKLOG)?)
 }
 
 /// What verifies tokens, and what signs them unless only public keys are configured.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Server;
 use crate::{
-    config::{LogFormat, SecretSource},
+    config::{LogFormat, SecretSource, reachable},
     demo::DemoSize,
     domain::{Actor, Cause, MitraId, Role, SubjectId},
 };
@@ -65,7 +65,7 @@ fn tell(server: &Server, tokens: Option<&Tokens>, demo: Option<DemoSize>) {
 }
 
 fn line(server: &Server, tokens: Option<&Tokens>) -> String {
-    let (public, internal) = (server.public_addr(), server.internal_addr());
+    let (public, internal) = (reachable(server.public_addr()), reachable(server.internal_addr()));
     let tokens = tokens.map(|tokens| {
         json!({ "mitra": tokens.mitra, "customer": tokens.customer, "dashboard": tokens.dashboard,
                 "service": tokens.service })
@@ -76,7 +76,7 @@ fn line(server: &Server, tokens: Option<&Tokens>) -> String {
 }
 
 fn for_eyes(server: &Server, tokens: Option<&Tokens>, demo: Option<DemoSize>) -> String {
-    let (public, internal) = (server.public_addr(), server.internal_addr());
+    let (public, internal) = (reachable(server.public_addr()), reachable(server.internal_addr()));
     let mut text = format!("\n  Hadir is here.\n\n  public    http://{public}\n  internal  http://{internal}\n\n");
     let Some(tokens) = tokens else { return text };
     if let Some(DemoSize { mitras, customers }) = demo {

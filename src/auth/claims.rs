@@ -1,6 +1,8 @@
 //! From the claims of a token whose signature is right to a [`Principal`]: which claim says what, and
 //! what each must look like.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -13,6 +15,9 @@ use crate::{
 
 /// 9999-12-31T23:59:59Z in seconds since 1970: later times are nonsense.
 const LATEST_EXP: f64 = 253_402_300_799.0;
+
+/// Longest name of an operator, characters.
+const LONGEST_NAME: usize = 64;
 
 /// The claims of one token.
 pub(super) type Claims = Map<String, Value>;
@@ -56,10 +61,17 @@ impl ClaimNames {
             }
         }
         let subject = self.find(claims, &self.subject, "sub", signed_by)?;
-        let role = self.find(claims, &self.role, "role", signed_by)?;
+        let role = self.role(self.find(claims, &self.role, "role", signed_by)?, signed_by)?;
+        let read_only = read_only(claims)?;
+        if read_only && role != Role::Dashboard {
+            return Err(InvalidToken::wrong("read_only", "is for the role dashboard only"));
+        }
         Ok(Principal {
             subject: SubjectId(uuid(&self.subject, subject)?),
-            role: self.role(role, signed_by)?,
+            role,
+            // Other roles act as themselves, and their providers may write any name.
+            name: if role == Role::Dashboard { name(claims)? } else { None },
+            read_only,
             expires_at,
             session_id: present(claims, "sid").map(|value| uuid("sid", value)).transpose()?,
         })
@@ -137,10 +149,79 @@ fn instant(claim: &str, value: &Value) -> Result<DateTime<Utc>, InvalidToken> {
     DateTime::from_timestamp_millis((seconds * 1000.0) as i64).ok_or_else(beyond)
 }
 
+/// The name of an operator. It stands in events and log lines, where it must neither break a line nor turn its direction.
+fn name(claims: &Claims) -> Result<Option<Arc<str>>, InvalidToken> {
+    let Some(value) = present(claims, "name") else { return Ok(None) };
+    let text = value.as_str().ok_or_else(|| InvalidToken::wrong("name", "is not a text"))?.trim();
+    if let Some(why) = name_complaint(text) {
+        return Err(InvalidToken::wrong("name", why));
+    }
+    Ok((!text.is_empty()).then(|| text.into()))
+}
+
+/// What is wrong with the name of an operator.
+pub(super) fn name_complaint(name: &str) -> Option<String> {
+    let turns = |letter: char| matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if name.chars().count() > LONGEST_NAME {
+        return Some(format!("has more than {LONGEST_NAME} characters"));
+    }
+    name.chars().any(|letter| letter.is_control() || turns(letter)).then(|| "has control characters".to_owned())
+}
+
+fn read_only(claims: &Claims) -> Result<bool, InvalidToken> {
+    let Some(value) = present(claims, "read_only") else { return Ok(false) };
+    value.as_bool().ok_or_else(|| InvalidToken::wrong("read_only", "is neither true nor false"))
+}
+
 /// The common form with dashes only: the parser also takes braces and URNs, which are other strings
 /// for other programs.
 fn uuid(claim: &str, value: &Value) -> Result<Uuid, InvalidToken> {
     let text = value.as_str().filter(|text| text.len() == uuid::fmt::Hyphenated::LENGTH);
     text.and_then(|text| Uuid::try_parse(text).ok())
         .ok_or_else(|| InvalidToken::wrong(claim, "is not a UUID with dashes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn principal(more: Value) -> Result<Principal, InvalidToken> {
+        let mut claims = json!({ "sub": Uuid::nil(), "role": "dashboard", "exp": 1_800_000_060 });
+        claims.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let Value::Object(claims) = claims else { panic!("an object") };
+        let names = ClaimNames::new(&Config::from_pairs(&[]).expect("valid").auth);
+        names.principal(&claims, SignedBy::Secret, DateTime::from_timestamp(1_800_000_000, 0).expect("in range"))
+    }
+
+    #[test]
+    fn an_operator_has_a_name_of_bounded_plain_text() {
+        let name = |value: Value| principal(json!({ "name": value })).map(|principal| principal.name);
+        assert_eq!(name(json!(" Sari Dewi ")).expect("good").as_deref(), Some("Sari Dewi"));
+        assert_eq!(name(json!("é".repeat(64))).expect("good").as_deref(), Some("é".repeat(64).as_str()));
+        assert_eq!(name(Value::Null), Ok(None));
+        assert_eq!(name(json!(" ")), Ok(None));
+        for bad in [json!("a".repeat(65)), json!("a\nb"), json!("a\u{0}"), json!("a\u{202e}b"), json!(7), json!(["a"])]
+        {
+            assert!(name(bad.clone()).is_err(), "{bad}");
+        }
+        let mitra = principal(json!({ "role": "mitra", "name": "a\nb" })).expect("providers write any name");
+        assert_eq!(mitra.name, None);
+    }
+
+    #[test]
+    fn read_only_is_a_truth_value_of_a_dashboard_token() {
+        let read_only = |more: Value| principal(more).map(|principal| principal.read_only);
+        assert_eq!(read_only(json!({})), Ok(false));
+        assert_eq!(read_only(json!({ "read_only": false, "role": "service" })), Ok(false));
+        assert_eq!(read_only(json!({ "read_only": true })), Ok(true));
+        // A token that means to be harmless must not be taken for one that is not.
+        for bad in
+            [json!({ "read_only": "true" }), json!({ "read_only": 1 }), json!({ "read_only": true, "role": "service" })]
+        {
+            assert!(read_only(bad.clone()).is_err(), "{bad}");
+        }
+    }
 }

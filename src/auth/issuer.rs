@@ -11,7 +11,7 @@ use crate::{
     domain::{Role, SubjectId},
 };
 
-use super::{SecretError, WrittenClaims, secret};
+use super::{SecretError, WrittenClaims, claims, secret};
 
 /// What a token shall say.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,22 @@ pub struct Grant {
     pub session_id: Option<Uuid>,
     /// From now to `exp`, to the millisecond.
     pub ttl: Duration,
+}
+
+/// What a dashboard token says of the person who holds it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Operator {
+    /// `name`.
+    pub name: Option<String>,
+    /// `read_only`.
+    pub read_only: bool,
+}
+
+impl Operator {
+    /// What is wrong with a name, if anything.
+    pub fn complaint(name: &str) -> Option<String> {
+        claims::name_complaint(name)
+    }
 }
 
 /// Signs tokens with the current secret. Cloning shares the key.
@@ -60,12 +76,19 @@ impl TokenIssuer {
 
     /// The token that `grant` describes.
     pub fn issue(&self, grant: &Grant, now: DateTime<Utc>) -> String {
+        self.issue_to(&Operator::default(), grant, now)
+    }
+
+    /// The same with what a dashboard token says of its holder.
+    pub fn issue_to(&self, operator: &Operator, grant: &Grant, now: DateTime<Utc>) -> String {
         let expires_at = now + grant.ttl;
         let claims = WrittenClaims {
             sub: grant.subject.to_string(),
             role: grant.role.as_str(),
             exp: expires_at.timestamp_millis() as f64 / 1000.0,
             sid: grant.session_id.map(|id| id.to_string()),
+            name: operator.name.as_deref(),
+            read_only: operator.read_only.then_some(true),
             iss: self.inner.issuer.as_deref(),
             aud: self.inner.audience.as_deref(),
         };

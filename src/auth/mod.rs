@@ -15,7 +15,7 @@ pub mod secret;
 mod verifier;
 
 pub use bearer::{Presented, presented, query_carries_token, speaks_subprotocol};
-pub use issuer::{Grant, TokenIssuer};
+pub use issuer::{Grant, Operator, TokenIssuer};
 pub use origin::origin_allowed;
 pub use principal::Principal;
 pub use public_keys::PublicKeys;
@@ -33,6 +33,10 @@ struct WrittenClaims<'a> {
     exp: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     sid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_only: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     iss: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

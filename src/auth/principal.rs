@@ -1,12 +1,14 @@
 //! For whom a good token speaks.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::domain::{MitraId, Role, SubjectId};
 
 /// Whoever presented a good token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
     /// `sub`.
     pub subject: SubjectId,
@@ -16,6 +18,10 @@ pub struct Principal {
     pub expires_at: DateTime<Utc>,
     /// `sid`: the sign-in in the store that the token stands on.
     pub session_id: Option<Uuid>,
+    /// `name`, of a dashboard token: the person who acts.
+    pub name: Option<Arc<str>>,
+    /// `read_only`, of a dashboard token: it changes nothing.
+    pub read_only: bool,
 }
 
 impl Principal {

@@ -2,20 +2,24 @@
 
 use std::{ffi::OsString, path::Path};
 
-use clap::{Arg, ArgAction, ArgMatches, ColorChoice, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, ColorChoice, Command, parser::ValueSource, value_parser};
 use uuid::Uuid;
 
 use crate::{
+    auth::Operator,
     config::{Origin, Preset, SECTIONS, Spec, Values, flag_of},
     demo::DemoSize,
     domain::Role,
 };
 
-use super::token::TokenRequest;
+use super::token::{Link, TokenRequest};
 
 /// Settings that every help shows; `hadir config --help` shows all.
 const SHOWN_EVERYWHERE: [&str; 5] =
     ["HADIR_PUBLIC_ADDR", "HADIR_INTERNAL_ADDR", "HADIR_DATA_DIR", "DATABASE_URL", "VALKEY_URL"];
+
+/// Stands for the internal listener itself, where `--link` has no URL.
+const HERE: &str = "";
 
 const MORE_SETTINGS: &str = "Every setting is a flag, an environment variable and a key of the --config file:\n\
                              `hadir config --help` lists them, `hadir config` shows their values.";
@@ -80,16 +84,35 @@ pub fn parse(
         Some(("token", sub)) if sub.contains_id("check") => {
             Action::TokenCheck(sub.get_one::<String>("check").cloned().unwrap_or_default())
         }
-        Some(("token", sub)) => Action::Token(TokenRequest {
-            role: *sub.get_one::<Role>("role").expect("clap requires it"),
-            subject: sub.get_one::<Uuid>("sub").copied(),
-            ttl: sub.get_one("ttl-seconds").copied(),
-        }),
+        Some(("token", sub)) => Action::Token(token_request(sub)?),
         Some(("check", _)) => Action::Check,
         Some(("health", _)) => Action::Health,
         Some((_, _)) => Action::Config,
     };
     Ok(Invocation { action, values })
+}
+
+fn token_request(sub: &ArgMatches) -> Result<TokenRequest, clap::Error> {
+    let role = *sub.get_one::<Role>("role").expect("clap requires it");
+    let of_dashboard = ["name", "read-only", "link"];
+    let given = |name: &&&str| sub.value_source(name) == Some(ValueSource::CommandLine);
+    if role != Role::Dashboard
+        && let Some(name) = of_dashboard.iter().find(given)
+    {
+        let sentence = format!("--{name} goes with --role dashboard only\n");
+        return Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, sentence));
+    }
+    let link = sub.get_one::<String>("link").map(|base| match base.as_str() {
+        HERE => Link::Here,
+        base => Link::At(base.to_owned()),
+    });
+    Ok(TokenRequest {
+        role,
+        subject: sub.get_one::<Uuid>("sub").copied(),
+        ttl: sub.get_one("ttl-seconds").copied(),
+        operator: Operator { name: sub.get_one::<String>("name").cloned(), read_only: sub.get_flag("read-only") },
+        link,
+    })
 }
 
 fn number(matches: &ArgMatches, name: &str) -> usize {
@@ -174,7 +197,7 @@ fn token() -> Command {
             Arg::new("check")
                 .long("check")
                 .value_name("JWT")
-                .conflicts_with_all(["role", "sub", "ttl-seconds"])
+                .conflicts_with_all(["role", "sub", "ttl-seconds", "name", "read-only", "link"])
                 .help("Say in words what is right and wrong with this token; - reads it from standard input"),
         )
         .arg(
@@ -191,6 +214,27 @@ fn token() -> Command {
                 .value_parser(crate::config::seconds)
                 .allow_hyphen_values(true)
                 .help("Its life; ACCESS_TOKEN_TTL_SECONDS when left out"),
+        )
+        .arg(
+            Arg::new("name")
+                .long("name")
+                .value_name("NAME")
+                .help("The person who holds a dashboard token, as events and the log name them"),
+        )
+        .arg(
+            Arg::new("read-only")
+                .long("read-only")
+                .action(ArgAction::SetTrue)
+                .help("A dashboard token that may look at everything and change nothing"),
+        )
+        .arg(
+            Arg::new("link")
+                .long("link")
+                .value_name("URL")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value(HERE)
+                .help("Print the address that opens the dashboard signed in; --link=URL where a proxy serves it"),
         )
 }
 
@@ -282,14 +326,23 @@ mod tests {
         assert_eq!(action("hadir migrate"), Action::Migrate { new_generation: false });
         assert_eq!(action("hadir migrate --new-generation"), Action::Migrate { new_generation: true });
         let sub = Uuid::nil();
-        assert_eq!(
-            action(&format!("hadir token --role mitra --sub {sub} --ttl-seconds 1.5")),
-            Action::Token(TokenRequest {
-                role: Role::Mitra,
-                subject: Some(sub),
-                ttl: Some(Duration::from_millis(1500))
-            })
-        );
+        let request = TokenRequest {
+            role: Role::Mitra,
+            subject: Some(sub),
+            ttl: Some(Duration::from_millis(1500)),
+            operator: Operator::default(),
+            link: None,
+        };
+        let line = format!("hadir token --role mitra --sub {sub} --ttl-seconds 1.5");
+        assert_eq!(action(&line), Action::Token(request.clone()));
+        let operator = Operator { name: Some("Sari".to_owned()), read_only: true };
+        let request =
+            TokenRequest { role: Role::Dashboard, subject: None, ttl: None, operator, link: Some(Link::Here) };
+        let line = "hadir token --role dashboard --name Sari --read-only --link";
+        assert_eq!(action(line), Action::Token(request.clone()));
+        let link = Some(Link::At("https://ops.example".to_owned()));
+        let line = format!("{line}=https://ops.example");
+        assert_eq!(action(&line), Action::Token(TokenRequest { link, ..request }));
     }
 
     #[test]

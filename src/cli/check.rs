@@ -11,13 +11,16 @@ use crate::{
 pub(super) async fn report(values: &Values) -> anyhow::Result<ExitCode> {
     let config = Config::from_values(values)?;
     let lines = app::check(&config).await;
-    super::print(&text(&lines))?;
+    super::print(&text(&lines, &values.misnamed()))?;
     let right = lines.iter().all(|line| line.result.is_ok());
     Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn text(lines: &[CheckLine]) -> String {
+fn text(lines: &[CheckLine], hints: &[String]) -> String {
     let mut text = "ok    configuration: valid\n".to_owned();
+    for hint in hints {
+        let _ = writeln!(text, "note  configuration: {hint}");
+    }
     for CheckLine { name, result } in lines {
         let _ = match result {
             Ok(found) => writeln!(text, "ok    {name}: {found}"),
@@ -38,8 +41,8 @@ mod tests {
             CheckLine { name: "mirror".to_owned(), result: Err("cannot be reached: start Valkey".to_owned()) },
         ];
         assert_eq!(
-            text(&lines),
-            "ok    configuration: valid\nok    store: SQLite, writable\nwrong mirror: cannot be reached: start Valkey\n"
+            text(&lines, &["A is set, but Hadir reads B".to_owned()]),
+            "ok    configuration: valid\nnote  configuration: A is set, but Hadir reads B\nok    store: SQLite, writable\nwrong mirror: cannot be reached: start Valkey\n"
         );
     }
 }

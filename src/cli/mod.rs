@@ -83,6 +83,9 @@ fn logging(values: &Values) -> anyhow::Result<Config> {
             "variables that Kubernetes injects for a Service are ignored; `enableServiceLinks: false` in the pod leaves them out"
         );
     }
+    for hint in values.misnamed() {
+        tracing::warn!("{hint}");
+    }
     Ok(config)
 }
 

@@ -6,7 +6,7 @@ use chrono::Utc;
 use uuid::Uuid;
 
 use crate::{
-    auth::{Grant, SecretError, TokenIssuer},
+    auth::{Grant, Operator, TokenIssuer},
     config::{Config, SecretSource},
     domain::{Role, SubjectId},
     telemetry,
@@ -21,11 +21,24 @@ pub struct TokenRequest {
     pub subject: Option<Uuid>,
     /// Its life; the configured one when left out.
     pub ttl: Option<Duration>,
+    /// What a dashboard token says of its holder.
+    pub operator: Operator,
+    /// Print the address of the dashboard that opens signed in, not the token alone.
+    pub link: Option<Link>,
+}
+
+/// Where the dashboard is opened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Link {
+    /// At this node's internal listener.
+    Here,
+    /// Behind this address of a proxy or tunnel.
+    At(String),
 }
 
 /// The token, a line. Says on standard error when it is signed with the generated secret, because that is another one
 /// in another folder.
-pub(super) fn issue(config: &Config, request: &TokenRequest) -> Result<String, SecretError> {
+pub(super) fn issue(config: &Config, request: &TokenRequest) -> anyhow::Result<String> {
     let issuer = TokenIssuer::new(&config.auth)?;
     if let SecretSource::Generated(dir) = &config.auth.secret {
         telemetry::say(format_args!("hadir: signed with the generated secret in {}", dir.display()));
@@ -36,7 +49,16 @@ pub(super) fn issue(config: &Config, request: &TokenRequest) -> Result<String, S
         session_id: None,
         ttl: request.ttl.unwrap_or(config.auth.access_token_ttl),
     };
-    Ok(format!("{}\n", issuer.issue(&grant, Utc::now())))
+    // Refused here, not at the server's door.
+    if let Some(why) = request.operator.name.as_deref().and_then(Operator::complaint) {
+        anyhow::bail!("--name {why}");
+    }
+    let token = issuer.issue_to(&request.operator, &grant, Utc::now());
+    Ok(match &request.link {
+        None => format!("{token}\n"),
+        Some(Link::At(base)) => format!("{}/#token={token}\n", base.trim_end_matches('/')),
+        Some(Link::Here) => format!("http://{}/#token={token}\n", config.listen.internal_addr.reachable()),
+    })
 }
 
 #[cfg(test)]
@@ -50,7 +72,13 @@ mod tests {
         let data_dir = ("HADIR_DATA_DIR", dir.path().to_str().expect("UTF-8"));
         for pairs in [vec![data_dir], vec![("AUTH_JWT_SECRET", "0123456789abcdef0123456789abcdef")]] {
             let config = Config::from_pairs(&pairs).expect("valid");
-            let request = TokenRequest { role: Role::Service, subject: None, ttl: Some(Duration::from_secs(60)) };
+            let request = TokenRequest {
+                role: Role::Service,
+                subject: None,
+                ttl: Some(Duration::from_secs(60)),
+                operator: Operator::default(),
+                link: None,
+            };
             let line = issue(&config, &request).expect("issued");
             let verifier = TokenVerifier::new(&config.auth, crate::telemetry::Metrics::new()).expect("the same secret");
             let principal = verifier.verify_at(line.trim_end(), Utc::now()).expect("good");

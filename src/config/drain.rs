@@ -27,7 +27,7 @@ const STOP: Setting<Duration> = Setting::new(
     parse::seconds,
     "Longest time, after the drain, for requests in flight, the last flush and closing the stores.",
 )
-.default("10")
+.default("5")
 .unit("seconds");
 
 pub(super) const SETTINGS: &[&dyn AnySetting] = &[&DELAY, &SPREAD, &STOP];

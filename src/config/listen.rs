@@ -1,25 +1,24 @@
 //! The two listeners and whom they believe.
 
-use std::net::SocketAddr;
-
 use ipnet::IpNet;
 
 use super::{
+    listen_address::ListenAddress,
     parse,
     setting::{AnySetting, Setting},
     values::Reader,
 };
 
-const PUBLIC_ADDR: Setting<SocketAddr> = Setting::new(
+const PUBLIC_ADDR: Setting<ListenAddress> = Setting::new(
     "HADIR_PUBLIC_ADDR",
-    parse::address,
-    "Listener for mitras and customers. Port 0 takes a free one; the bound address is printed.",
+    ListenAddress::parse,
+    "Listener for mitras and customers: an address or a host name with a port, or `:8080` for every address. Port 0 takes a free one; the bound address is printed.",
 )
 .default("127.0.0.1:8080");
-const INTERNAL_ADDR: Setting<SocketAddr> = Setting::new(
+const INTERNAL_ADDR: Setting<ListenAddress> = Setting::new(
     "HADIR_INTERNAL_ADDR",
-    parse::address,
-    "Listener for the backend, operators and Prometheus. Keep it off the internet.",
+    ListenAddress::parse,
+    "Listener for the backend, operators and Prometheus, written in the same way. Keep it off the internet.",
 )
 .default("127.0.0.1:8081");
 const ALLOWED_ORIGINS: Setting<Vec<String>> = Setting::new(
@@ -41,9 +40,9 @@ pub(super) const SETTINGS: &[&dyn AnySetting] = &[&PUBLIC_ADDR, &INTERNAL_ADDR, 
 #[derive(Clone, Debug)]
 pub struct ListenConfig {
     /// For mitras and customers.
-    pub public_addr: SocketAddr,
+    pub public_addr: ListenAddress,
     /// For the backend, operators and Prometheus.
-    pub internal_addr: SocketAddr,
+    pub internal_addr: ListenAddress,
     /// As browsers send them (lower case, without the scheme's own port).
     pub allowed_origins: Vec<String>,
     /// Their forwarding headers are believed.
@@ -58,11 +57,11 @@ impl ListenConfig {
             allowed_origins: reader.required(&ALLOWED_ORIGINS),
             trusted_proxies: reader.required(&TRUSTED_PROXIES),
         };
-        if listen.public_addr == listen.internal_addr && listen.public_addr.port() != 0 {
+        if listen.public_addr.collides_with(&listen.internal_addr) {
             reader.contradiction(&["HADIR_PUBLIC_ADDR", "HADIR_INTERNAL_ADDR"], || {
                 format!(
-                    "HADIR_PUBLIC_ADDR and HADIR_INTERNAL_ADDR are both {}: give each a port of its own.",
-                    listen.public_addr
+                    "HADIR_PUBLIC_ADDR ({}) and HADIR_INTERNAL_ADDR ({}) need the same port: give each a port of its own.",
+                    listen.public_addr, listen.internal_addr
                 )
             });
         }

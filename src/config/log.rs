@@ -24,7 +24,15 @@ const LOG_FORMAT: Setting<LogFormat> =
     Setting::new("HADIR_LOG_FORMAT", format, "`human` or `json`, one line per event on standard error.")
         .unset("human on a terminal, else json");
 
-pub(super) const SETTINGS: &[&dyn AnySetting] = &[&NODE_ID, &LOG, &LOG_FORMAT];
+const LOG_LINES: Setting<u32> = Setting::new(
+    "HADIR_LOG_LINES_PER_SECOND",
+    parse::whole::<u32, 1, 1_000_000>,
+    "Log lines of one kind (one place in the code) that are written in a second, five seconds' worth at once. More are left out and counted, except those of debug and trace.",
+)
+.default("100")
+.unit("lines per second");
+
+pub(super) const SETTINGS: &[&dyn AnySetting] = &[&NODE_ID, &LOG, &LOG_FORMAT, &LOG_LINES];
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,11 +50,17 @@ pub struct LogConfig {
     pub filter: String,
     /// `None`: human on a terminal, else JSON.
     pub format: Option<LogFormat>,
+    /// Lines of one kind in a second; more are left out.
+    pub lines_per_second: u32,
 }
 
 impl LogConfig {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        Self { filter: reader.required(&LOG), format: reader.optional(&LOG_FORMAT) }
+        Self {
+            filter: reader.required(&LOG),
+            format: reader.optional(&LOG_FORMAT),
+            lines_per_second: reader.required(&LOG_LINES),
+        }
     }
 }
 

@@ -10,8 +10,10 @@ mod docs;
 mod drain;
 mod limits;
 mod listen;
+mod listen_address;
 mod log;
 mod mirror;
+mod misnamed;
 mod parse;
 mod secret;
 mod service_links;
@@ -32,6 +34,7 @@ pub use docs::{effective, reference};
 pub use drain::DrainConfig;
 pub use limits::{LimitsConfig, NodeCap};
 pub use listen::ListenConfig;
+pub use listen_address::{ListenAddress, reachable};
 pub use log::{LogConfig, LogFormat};
 pub use mirror::{MirrorConfig, Topology, ValkeyUrl};
 pub use parse::seconds;
@@ -90,8 +93,13 @@ impl Config {
     pub fn from_values(values: &Values) -> Result<Self, ConfigErrors> {
         let mut reader = values::Reader::new(values);
         let config = Self::read(&mut reader);
-        let errors = reader.into_errors();
-        if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
+        let mut errors = reader.into_errors();
+        if errors.is_empty() {
+            return Ok(config);
+        }
+        // What is missing was perhaps given under another name.
+        errors.extend(values.misnamed().into_iter().map(|hint| format!("{hint}.")));
+        Err(ConfigErrors(errors))
     }
 
     fn read(reader: &mut values::Reader<'_>) -> Self {

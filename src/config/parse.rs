@@ -1,7 +1,7 @@
 //! Text to values. Every error ends the sentence "`NAME` is `value`, which …" and says what to write instead. None of
 //! them repeats the value: it may be a secret.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 use url::Url;
@@ -14,13 +14,6 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// The shortest secret of HS256 that is worth its name (RFC 7518 section 3.2: at least the size of the hash, 32 bytes).
 const SHORTEST_SECRET_CHARS: usize = 32;
-
-/// An IP address and a port.
-pub fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        "is not an IP address with a port: write for example 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080".to_owned()
-    })
-}
 
 /// A duration in seconds, fractions allowed, more than zero.
 pub fn seconds(text: &str) -> Result<Duration, String> {

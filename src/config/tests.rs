@@ -97,7 +97,7 @@ fn everything_wrong_is_told_at_once() {
     for needle in [
         "the configuration has 5 errors:",
         "HADIR_LIMIT_FRAME_BYTE (from caller) is not a setting: did you mean HADIR_LIMIT_FRAME_BYTES?",
-        "HADIR_PUBLIC_ADDR (from caller) is `localhost`, which is not an IP address with a port",
+        "HADIR_PUBLIC_ADDR (from caller) is `localhost`, which is no address with a port",
         "HEARTBEAT_INTERVAL_SECONDS (from caller) is `soon`, which is not a number of seconds",
         "MITRA_OFFLINE_AFTER_SECONDS (30) is less than HEARTBEAT_SUSPECT_SECONDS (45)",
         "VALKEY_URL is set without DATABASE_URL",
@@ -109,7 +109,7 @@ fn everything_wrong_is_told_at_once() {
 #[test]
 fn each_bad_value_is_refused_with_one_sentence() {
     let cases: &[(&str, &str, &str)] = &[
-        ("HADIR_PUBLIC_ADDR", ":8080", "not an IP address with a port"),
+        ("HADIR_PUBLIC_ADDR", "8080", "no address with a port"),
         ("HADIR_NODE_ID", "a b", "not a node's word"),
         ("HADIR_LOG", "hadir=loud", "not a log filter"),
         ("HADIR_LOG_FORMAT", "xml", "human or json"),
@@ -153,7 +153,7 @@ fn contradictions_are_refused() {
     let shared = [("DATABASE_URL", "postgres://u@db/hadir"), ("AUTH_JWT_SECRET", SECRET)];
     let cases: &[(&[(&str, &str)], &str)] = &[
         (&[("HEARTBEAT_SUSPECT_SECONDS", "30")], "less than three times HEARTBEAT_INTERVAL_SECONDS (15)"),
-        (&[("HADIR_PUBLIC_ADDR", "127.0.0.1:9"), ("HADIR_INTERNAL_ADDR", "127.0.0.1:9")], "are both 127.0.0.1:9"),
+        (&[("HADIR_PUBLIC_ADDR", "127.0.0.1:9"), ("HADIR_INTERNAL_ADDR", "127.0.0.1:9")], "need the same port"),
         (&[("HEARTBEAT_FLUSH_MS", "20000")], "lower it to at most 15000"),
         (&[("SNAPSHOT_WINDOW_MS", "20000")], "is longer than SNAPSHOT_TTL_SECONDS"),
         (&[("HADIR_NODE_REPORT_SECONDS", "9")], "lower it to at most 3"),
@@ -298,6 +298,25 @@ fn variables_that_kubernetes_injects_for_a_service_are_ignored_and_named() {
     let ConfigErrors(errors) = Config::from_values(&values).expect_err("a port alone is a mistake");
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(errors[0].contains("HADIR_PORT (from environment) is not a setting"), "{errors:?}");
+}
+
+#[test]
+fn a_variable_of_another_program_is_pointed_out_when_the_setting_is_missing() {
+    let values = |pairs: &[(&str, &str)]| {
+        let mut values = Values::default();
+        values.set_environment(pairs.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))));
+        values
+    };
+    let hint = "DATABASE_URI is set, but Hadir reads DATABASE_URL".to_owned();
+    let url = "postgres://someone:hunter2@db/hadir";
+    assert_eq!(values(&[("DATABASE_URI", url)]).misnamed(), std::slice::from_ref(&hint));
+    assert_eq!(values(&[("DATABASE_URI", url), ("DATABASE_URL", url)]).misnamed(), Vec::<String>::new());
+    assert_eq!(values(&[("DATABASE_URI", url), ("DATABASE_URL_FILE", "/x")]).misnamed(), Vec::<String>::new());
+
+    let both = values(&[("DATABASE_URI", url), ("VALKEY_URL", "valkey://cache")]);
+    let ConfigErrors(errors) = Config::from_values(&both).expect_err("Valkey without Postgres");
+    assert_eq!(errors.last(), Some(&format!("{hint}.")), "{errors:?}");
+    assert!(!errors.concat().contains("hunter2"), "{errors:?}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, ffi::OsString, fmt, path::Path};
 
 use super::{
+    misnamed::meant_by,
     secret::{MASK, masked_url},
     service_links::is_service_link,
     setting::{AnySetting, Preset, Secrecy, Setting, Spec, flag_of},
@@ -62,6 +63,8 @@ pub struct Values {
     files: BTreeMap<&'static str, Given>,
     /// Variables of the environment that describe a Service of Kubernetes.
     service_links: Vec<String>,
+    /// Other variables of the environment, which other programs may read.
+    others: Vec<String>,
     pub(super) errors: Vec<String>,
 }
 
@@ -84,6 +87,7 @@ impl Values {
         for (name, value) in variables {
             let Some(name) = name.to_str() else { continue };
             if !name.starts_with("HADIR_") && !is_known(name) {
+                self.others.push(name.to_owned());
                 continue;
             }
             match value.to_str() {
@@ -164,6 +168,16 @@ impl Values {
     /// Variables of the environment that were ignored: Kubernetes injected them for a Service.
     pub fn service_links(&self) -> &[String] {
         &self.service_links
+    }
+
+    /// Variables of the environment that were probably meant for a setting which is not set, a sentence each.
+    pub fn misnamed(&self) -> Vec<String> {
+        let is_set = |name: &str| self.is_set(name) || self.files.contains_key(name);
+        let hint = |name: &String| {
+            let meant = meant_by(name, is_set)?;
+            Some(format!("{name} is set, but Hadir reads {meant}"))
+        };
+        self.others.iter().filter_map(hint).collect()
     }
 
     /// Whether anybody set it.

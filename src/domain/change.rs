@@ -1,6 +1,6 @@
 //! What changed, why, and who did it.
 
-use std::ops::Deref;
+use std::{ops::Deref, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -54,11 +54,21 @@ impl Actor {
     }
 }
 
+/// The kind of actor, and the person's name behind a colon where there is one.
+pub fn actor_text(actor: Actor, name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("{}:{name}", actor.as_str()),
+        None => actor.as_str().to_owned(),
+    }
+}
+
 /// Who and why, handed to every write of the store so that the event is recorded in the same transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
     /// Who.
     pub actor: Actor,
+    /// The person, where the actor is one with a name.
+    pub name: Option<Arc<str>>,
     /// Why, in a few words; free text from an operator has at most 200 characters, which the edge sees to.
     pub reason: String,
 }
@@ -66,7 +76,18 @@ pub struct Cause {
 impl Cause {
     /// A cause from its parts.
     pub fn new(actor: Actor, reason: impl Into<String>) -> Self {
-        Self { actor, reason: reason.into() }
+        Self { actor, name: None, reason: reason.into() }
+    }
+
+    /// The same, done by the person of this name.
+    pub fn by(self, name: Option<Arc<str>>) -> Self {
+        Self { name, ..self }
+    }
+
+    /// The text stored with an event: `dashboard`, `dashboard:Sari`. The kind stays in front, so that no name can pass
+    /// itself off as another kind of actor.
+    pub fn actor_text(&self) -> String {
+        actor_text(self.actor, self.name.as_deref())
     }
 }
 

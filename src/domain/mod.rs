@@ -12,7 +12,7 @@ mod role;
 mod session;
 
 pub use availability::{AvailableMitra, AvailablePage, Counts, Snapshot, Source};
-pub use change::{Actor, Cause, PresenceEvent, StatusChange, StatusReason};
+pub use change::{Actor, Cause, PresenceEvent, StatusChange, StatusReason, actor_text};
 pub use ids::{CustomerId, MitraId, NodeId, SessionId, SubjectId};
 pub use mitra::{Fence, LastHeard, MitraFacts, MitraRow, Reachability};
 pub use node::{Mode, NodeRecord, SocketCounts};

@@ -2,9 +2,10 @@
 //! out) and does not know upgraded sockets when it stops.
 
 use std::{
+    cell::Cell,
     net::SocketAddr,
     sync::{Arc, LazyLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::Router;
@@ -56,6 +57,11 @@ pub struct AcceptLimits {
 /// The address a request came from, in the request's extensions.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
+
+/// When a request's connection was accepted, or its head was read on a connection that had requests before. In the
+/// request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Began(pub(super) Instant);
 
 /// Accepts until `closing`, which is at the latest when everything is to stop. Connections that idle then are ended; those at
 /// work may finish.
@@ -122,11 +128,13 @@ async fn connection(
     let slot = Arc::clone(&place.slot);
     let hangup = Hangup::default();
     let asked_to_hang_up = hangup.clone();
+    let accepted = Cell::new(Some(Instant::now()));
     let service = service_fn({
         let slot = Arc::clone(&slot);
         move |mut request: http::Request<Incoming>| {
             slot.enter(Phase::Busy);
             request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(Began(accepted.take().unwrap_or_else(Instant::now)));
             request.extensions_mut().insert(hangup.clone());
             answer(router.clone(), request, Arc::clone(&place))
         }

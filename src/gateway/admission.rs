@@ -3,20 +3,23 @@
 //! A bad token in the header is answered by HTTP status. In the subprotocol or a first message the upgrade succeeds and a
 //! close code follows, because a browser cannot read the status of a refused upgrade.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use axum::{extract::Request, response::Response};
 use http::StatusCode;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
+use tracing::Instrument;
+use uuid::Uuid;
 
 use super::{
     Gateway, Path, Peer,
+    accept::Began,
     client_address::{client_address, one_holder},
     handshake::{Handshake, refuse},
     mitra,
-    session::Session,
+    session::{Session, socket_span},
     socket::{End, Socket},
     watcher,
 };
@@ -34,6 +37,13 @@ struct Admitted {
     registration: Registration,
     /// For a mitra: what is true of it.
     status: Option<StatusChange>,
+}
+
+/// A connection that becomes a socket.
+struct Arrival {
+    /// What the client and the log call it.
+    connection: Uuid,
+    began: Instant,
 }
 
 /// Why a client with a readable token was not admitted.
@@ -84,16 +94,19 @@ enum Credentials {
 
 impl Gateway {
     pub(super) async fn open(self: &Arc<Self>, path: Path, mut request: Request) -> Response {
+        let began = request.extensions().get::<Began>().map_or_else(Instant::now, |began| began.0);
         match self.prepare(path, &mut request).await {
             Ok((handshake, credentials)) => {
+                let connection = Uuid::new_v4();
+                // Inside the request's own span, so that one line has both ids.
+                let span = socket_span(connection);
                 let (response, upgrade) = handshake.accept();
                 let gateway = Arc::clone(self);
                 // Boxed in three: what is needed to come in is freed when the session begins, what is needed to leave is not
                 // there before it ends. The session is lent, because each future that owns it holds it twice.
                 self.lifecycle.spawn(async move {
-                    let Some((mut session, status)) = Box::pin(gateway.enter(path, upgrade, credentials)).await else {
-                        return;
-                    };
+                    let entering = gateway.enter(path, upgrade, credentials, Arrival { connection, began });
+                    let Some((mut session, status)) = Box::pin(entering.instrument(span)).await else { return };
                     let end = match path {
                         Path::Mitra => mitra::run(&mut session, status).await,
                         Path::Availability => watcher::run_availability(&mut session).await,
@@ -168,6 +181,7 @@ impl Gateway {
         path: Path,
         upgrade: OnUpgrade,
         credentials: Credentials,
+        arrival: Arrival,
     ) -> Option<(Session, Option<StatusChange>)> {
         let mut socket = Socket::open(upgrade, &self.settings, self.hub.started()).await?;
         let mut held = None;
@@ -188,10 +202,18 @@ impl Gateway {
         match admitted {
             Ok(Admitted { principal, registration, status }) => {
                 self.metrics.socket_opened(principal.role);
-                Some((Session::new(Arc::clone(self), socket, registration, &principal), status))
+                let mut session = Session::new(Arc::clone(self), socket, registration, &principal, arrival.connection);
+                if let Err(end) = session.welcome().await {
+                    session.end(end).await;
+                    return None;
+                }
+                self.metrics.socket_welcomed(principal.role, arrival.began.elapsed());
+                tracing::debug!(role = principal.role.as_str(), "a socket is open");
+                Some((session, status))
             }
             Err((role, end)) => {
                 self.metrics.connect_refused(role, end.word());
+                tracing::debug!(why = end.word(), "a socket was refused");
                 let code = socket.close(end).await;
                 self.metrics.unauthenticated_socket_closed(code);
                 drop(held);

@@ -3,8 +3,15 @@
 use std::{collections::VecDeque, future::pending, sync::Arc};
 
 use tokio::sync::oneshot;
+use tracing::Instrument;
+use uuid::Uuid;
 
-use super::{Gateway, refresh::refreshed, session::Session, socket::End};
+use super::{
+    Gateway,
+    refresh::refreshed,
+    session::{Session, socket_span},
+    socket::End,
+};
 use crate::{
     domain::{Actor, MitraId, StatusChange},
     presence::PresenceError,
@@ -54,9 +61,9 @@ pub(super) async fn run(session: &mut Session, status: Option<StatusChange>) -> 
 /// 4.2.2.13.) Whoever is shut out may only end what is at work.
 fn finish(session: &Session, commands: Box<Commands>, end: &End) {
     let Some(mitra) = session.registration.seat().map(|seat| seat.id()) else { return };
-    let gateway = Arc::clone(&session.gateway);
+    let (gateway, id) = (Arc::clone(&session.gateway), session.id);
     let is_shut_out = matches!(end, End::Close(close) if close.is_final());
-    session.gateway.lifecycle.spawn(async move {
+    let finishing = async move {
         let mut commands = Some(commands);
         while let Some(mut work) = commands.as_mut().and_then(|held| held.at_work.take()) {
             if let Err(error) = work.answered().await {
@@ -65,9 +72,10 @@ fn finish(session: &Session, commands: Box<Commands>, end: &End) {
             if is_shut_out {
                 return;
             }
-            next_command(&gateway, mitra, &mut commands);
+            next_command(&gateway, id, mitra, &mut commands);
         }
-    });
+    };
+    session.gateway.lifecycle.spawn(finishing.instrument(socket_span(id)));
 }
 
 async fn converse(
@@ -76,7 +84,6 @@ async fn converse(
     commands: &mut Option<Box<Commands>>,
 ) -> Result<std::convert::Infallible, End> {
     let Some(seat) = session.registration.seat().map(Arc::clone) else { return Err(Close::INTERNAL.into()) };
-    session.welcome().await?;
     // What was found on coming in, unless something newer was learnt since.
     let mut told = seat.version();
     if let Some(change) = status {
@@ -109,7 +116,7 @@ async fn converse(
             () = session.registration.woken() => session.look(),
             (id, answer) = answered(commands) => {
                 session.look();
-                next_command(&session.gateway, seat.id(), commands);
+                next_command(&session.gateway, session.id, seat.id(), commands);
                 Box::pin(tell(session, id.as_deref(), answer)).await?;
             }
             refreshed = refreshed(&mut session.refreshing) => {
@@ -128,7 +135,7 @@ async fn converse(
                     } else {
                         held.waiting.push_back(message);
                         if held.at_work.is_none() {
-                            next_command(&session.gateway, seat.id(), commands);
+                            next_command(&session.gateway, session.id, seat.id(), commands);
                         }
                     }
                 }
@@ -148,12 +155,12 @@ async fn answered(commands: &mut Option<Box<Commands>>) -> (Option<String>, Resu
 }
 
 /// Puts the next waiting command to work; pings are heard and answered meanwhile.
-fn next_command(gateway: &Arc<Gateway>, mitra: MitraId, commands: &mut Option<Box<Commands>>) {
+fn next_command(gateway: &Arc<Gateway>, socket: Uuid, mitra: MitraId, commands: &mut Option<Box<Commands>>) {
     let Some(held) = commands else { return };
     held.at_work = held.waiting.pop_front().map(|message| {
         let presence = Arc::clone(&gateway.presence);
         let (tell, answer) = oneshot::channel();
-        gateway.lifecycle.spawn(async move {
+        let working = async move {
             let result = match message.command {
                 Command::Online => presence.go_online(mitra, Actor::Mitra).await.map(|_| ()),
                 Command::Offline => presence.go_offline(mitra, Actor::Mitra).await.map(|_| ()),
@@ -162,7 +169,8 @@ fn next_command(gateway: &Arc<Gateway>, mitra: MitraId, commands: &mut Option<Bo
             };
             // Whoever is shut out hears nothing any more.
             let _gone = tell.send(result);
-        });
+        };
+        gateway.lifecycle.spawn(working.instrument(socket_span(socket)));
         AtWork { id: message.id, answer }
     });
     if held.at_work.is_none() {

@@ -4,10 +4,11 @@
 use std::{future::pending, sync::Arc};
 
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use super::{
     Gateway,
-    session::{Session, expiry},
+    session::{Session, expiry, socket_span},
     socket::End,
 };
 use crate::{
@@ -44,12 +45,13 @@ impl Session {
             return self.send_error(id.as_deref(), ErrorCode::RateLimited, text).await;
         }
         let (tell, answer) = oneshot::channel();
-        let (gateway, current) = (Arc::clone(&self.gateway), self.principal);
+        let (gateway, current) = (Arc::clone(&self.gateway), self.principal.clone());
         let connection = self.registration.connection();
-        self.gateway.lifecycle.spawn(async move {
+        let checking = async move {
             // The session may be gone.
             let _gone = tell.send(check(&gateway, &connection, &current, &token).await);
-        });
+        };
+        self.gateway.lifecycle.spawn(checking.instrument(socket_span(self.id)));
         self.refreshing = Some(Box::new(Refreshing { id, answer }));
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::Utc;
 use rand::RngExt;
 use tokio_tungstenite::tungstenite::Message;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use super::{
@@ -22,9 +23,17 @@ use crate::{
     },
 };
 
+/// What log lines about one socket carry. Of the level error, so that a filter such as `warn` leaves it. Made when it is
+/// needed: one that lives as long as its socket would weigh on every idle one.
+pub(super) fn socket_span(connection: Uuid) -> Span {
+    tracing::error_span!("socket", %connection)
+}
+
 /// One authenticated socket. All times are the hub's milliseconds.
 pub(super) struct Session {
     pub(super) gateway: Arc<Gateway>,
+    /// What the client and the log call this socket.
+    pub(super) id: Uuid,
     pub(super) socket: Socket,
     pub(super) registration: Registration,
     pub(super) principal: Principal,
@@ -50,15 +59,17 @@ impl Session {
         socket: Socket,
         registration: Registration,
         principal: &Principal,
+        id: Uuid,
     ) -> Self {
         let now = gateway.hub.now_ms();
         let per_second = gateway.settings.messages_per_second;
         let messages = TokenBucket::new(per_second, per_second.saturating_mul(2), now);
         let errors = ErrorBudget::new(gateway.settings.bad_messages_per_minute);
         Self {
+            id,
             socket,
             registration,
-            principal: *principal,
+            principal: principal.clone(),
             expires_ms: expiry(principal, now),
             warned_of_expiry: false,
             pinged_ms: now,
@@ -79,7 +90,7 @@ impl Session {
         let frame = encode(
             "welcome",
             &Welcome {
-                connection_id: Uuid::new_v4(),
+                connection_id: self.id,
                 node_id: settings.node_id.as_str(),
                 server_time: Utc::now(),
                 heartbeat_interval_ms: ms(settings.heartbeat_interval),
@@ -268,11 +279,13 @@ impl Session {
 
     /// Ends the session and counts how.
     pub(super) async fn end(self, end: End) {
-        let Self { gateway, socket, registration, .. } = self;
+        let Self { gateway, id, socket, registration, .. } = self;
         let role = registration.holder().role;
         // Out of the hub first: whoever asks now is told the truth, however long the goodbye takes.
         drop(registration);
-        let code = socket.close(end).await;
+        let why = end.word();
+        let code = socket.close(end).instrument(socket_span(id)).await;
+        socket_span(id).in_scope(|| tracing::debug!(code, why, "a socket ended"));
         gateway.metrics.socket_closed(role, code);
     }
 }

@@ -58,7 +58,6 @@ async fn watch<N: News>(
     mut with_history: bool,
 ) -> Result<std::convert::Infallible, End> {
     session.silence = Some(session.gateway.settings.max_silence.mul_f32(SILENCE));
-    session.welcome().await?;
     loop {
         session.orders().await?;
         if session.is_due() {

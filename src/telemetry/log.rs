@@ -6,9 +6,9 @@ use std::{
     panic,
 };
 
-use tracing_subscriber::{EnvFilter, fmt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::output::LogOutput;
+use super::{flood::FloodGuard, output::LogOutput};
 use crate::config::{LogConfig, LogFormat};
 
 /// Libraries that would log what is sent, tokens and passwords included, in their finest levels. Last, so that it stands
@@ -28,10 +28,13 @@ pub fn init(config: &LogConfig) -> Result<(), LogSetupError> {
     let on_terminal = io::stderr().is_terminal();
     // Complaints of the formatter itself would be printed, and a print that fails panics.
     let lines = fmt().with_env_filter(filter).with_writer(LogOutput).log_internal_errors(false);
+    let guard = FloodGuard::new(config.lines_per_second);
     let set = match config.format.unwrap_or(if on_terminal { LogFormat::Human } else { LogFormat::Json }) {
         // https://no-color.org
-        LogFormat::Human => lines.with_ansi(on_terminal && std::env::var_os("NO_COLOR").is_none()).finish().try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_ansi(false).finish().try_init(),
+        LogFormat::Human => {
+            lines.with_ansi(on_terminal && std::env::var_os("NO_COLOR").is_none()).finish().with(guard).try_init()
+        }
+        LogFormat::Json => lines.json().flatten_event(true).with_ansi(false).finish().with(guard).try_init(),
     };
     set.map_err(|error| LogSetupError(error.to_string()))?;
     log_panics();

@@ -12,7 +12,7 @@ use crate::domain::{Counts, Mode, Role, Source};
 
 use super::{
     exposition::{Exposition, plain_text},
-    registered::{CloseLabels, Registered},
+    registered::{CloseLabels, Registered, RequestLabels},
 };
 
 /// The role of a socket that has not authenticated.
@@ -86,6 +86,24 @@ impl Metrics {
     pub fn socket_opened(&self, role: Role) {
         self.inner.sockets[index(role)].inc();
         self.connect(role.as_str(), "ok");
+    }
+
+    /// A socket has its first frame, this long after its connection was accepted.
+    pub fn socket_welcomed(&self, role: Role, took: Duration) {
+        self.inner.socket_connect_seconds[index(role)].observe(took.as_secs_f64());
+    }
+
+    /// A request was answered. `route` is a template of the router, `method` one of few words.
+    pub fn request_answered(&self, method: &'static str, route: &str, status: u16, took: Duration) {
+        let status = match status {
+            100..200 => "1xx",
+            200..300 => "2xx",
+            300..400 => "3xx",
+            400..500 => "4xx",
+            _ => "5xx",
+        };
+        let labels = RequestLabels { method, route: route.to_owned(), status };
+        self.inner.http_request_seconds.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     /// A socket was refused. `why` is an error code's word, one of few; `None`: the role was never known.

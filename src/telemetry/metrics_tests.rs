@@ -1,4 +1,4 @@
-//! Names of metrics, and what they show.
+//! Names and beginnings.
 
 use super::*;
 
@@ -14,6 +14,8 @@ fn every_metric_has_exactly_its_name() {
     }
     metrics.socket_closed(Role::Customer, 4410);
     metrics.unauthenticated_socket_closed(4408);
+    metrics.socket_welcomed(Role::Mitra, Duration::from_millis(3));
+    metrics.request_answered("GET", "/internal/mitras/{id}", 404, Duration::from_millis(3));
     metrics.connect_refused(None, "unauthorized");
     metrics.heartbeat();
     metrics.heartbeats_flushed(700, Duration::from_millis(3));
@@ -41,6 +43,9 @@ fn every_metric_has_exactly_its_name() {
         r#"hadir_socket_closes_total{role="customer",code="4410"} 1"#,
         r#"hadir_socket_closes_total{role="none",code="4408"} 1"#,
         "hadir_heartbeats_total 1",
+        r#"hadir_socket_connect_seconds_count{role="mitra"} 1"#,
+        r#"hadir_socket_connect_seconds_count{role="customer"} 0"#,
+        r#"hadir_http_request_seconds_bucket{le="0.005",method="GET",route="/internal/mitras/{id}",status="4xx"} 1"#,
         "hadir_heartbeat_flush_size_sum 700.0",
         "hadir_heartbeat_flush_seconds_count 1",
         r#"hadir_mirror_commands_total{op="beat",result="timeout"} 1"#,
@@ -63,6 +68,8 @@ fn every_metric_has_exactly_its_name() {
     ] {
         assert_eq!(line(&text, expected), expected);
     }
+    let build = concat!(r#"hadir_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#"",commit=""#);
+    assert!(line(&text, build).ends_with("\"} 1"));
     assert!(text.ends_with("# EOF\n"), "the content type promises OpenMetrics");
 }
 

@@ -4,13 +4,16 @@
 //! left to `api`, calling the methods to whoever does the work. No label per mitra, customer or address, ever.
 
 mod exposition;
+mod flood;
 mod log;
 mod metrics;
 mod output;
 mod process;
 mod registered;
+mod trace_context;
 
 pub use exposition::Exposition;
 pub use log::{LogSetupError, init};
 pub use metrics::{Metrics, Outcome};
 pub use output::{flush, say};
+pub use trace_context::{request_id, trace_id};

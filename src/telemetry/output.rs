@@ -23,6 +23,8 @@ use prometheus_client::{
 };
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::flood;
+
 /// Lines that wait for the writing thread.
 const QUEUE: usize = 4_096;
 /// Pause before a standard error that would block is tried again.
@@ -31,6 +33,9 @@ const RETRY: Duration = Duration::from_millis(10);
 const RETRIES: u32 = 100;
 /// Longest wait for the queue to be written when the process ends.
 const FLUSH: Duration = Duration::from_secs(1);
+
+/// Least time between two lines about lines that were left out.
+const TELL_OF_LEFT_OUT: Duration = Duration::from_secs(10);
 
 /// Lines that nobody will ever read.
 static LOST: AtomicU64 = AtomicU64::new(0);
@@ -82,6 +87,7 @@ fn writer() -> Option<&'static SyncSender<Entry>> {
 fn write_lines(lines: &Receiver<Entry>, mut out: impl Write) {
     let mut is_torn = false;
     let mut told = 0;
+    let (mut told_of_left_out, mut told_at) = (0, None::<Instant>);
     for entry in lines {
         let Entry::Line(line) = entry else { continue };
         // What follows half a line begins on a line of its own.
@@ -98,6 +104,12 @@ fn write_lines(lines: &Receiver<Entry>, mut out: impl Write) {
         if lost > told {
             tracing::warn!(lines = lost - told, "log lines could not be written and are lost");
             told = lost;
+        }
+        let left_out = flood::left_out();
+        if left_out > told_of_left_out && told_at.is_none_or(|at| at.elapsed() >= TELL_OF_LEFT_OUT) {
+            let lines = left_out - told_of_left_out;
+            tracing::warn!(lines, "log lines were left out: more of one kind than HADIR_LOG_LINES_PER_SECOND");
+            (told_of_left_out, told_at) = (left_out, Some(Instant::now()));
         }
     }
 }
@@ -144,15 +156,18 @@ pub fn say(sentence: impl fmt::Display) {
     let _lost = writeln!(io::stderr(), "{sentence}");
 }
 
-/// The metric of lost lines.
+/// The metrics of lines that were not written.
 #[derive(Debug)]
 pub(super) struct LostLines;
 
 impl Collector for LostLines {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let lost = ConstCounter::new(LOST.load(Relaxed));
-        let help = "Log lines that could not be written";
-        lost.encode(encoder.encode_descriptor("log_lines_lost", help, None, lost.metric_type())?)
+        let mut counter = |name: &str, help: &str, lines: u64| {
+            let lines = ConstCounter::new(lines);
+            lines.encode(encoder.encode_descriptor(name, help, None, lines.metric_type())?)
+        };
+        counter("log_lines_lost", "Log lines that could not be written", LOST.load(Relaxed))?;
+        counter("log_lines_left_out", "Log lines over the rate of their kind", flood::left_out())
     }
 }
 

@@ -1,5 +1,7 @@
 //! The metrics themselves: name, kind, help and buckets of each. `metrics.rs` says what moves them.
 
+use std::fmt;
+
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
@@ -24,11 +26,35 @@ pub(super) struct CloseLabels {
     pub code: u32,
 }
 
+/// An answer, by what was asked and how it went.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RequestLabels {
+    pub method: &'static str,
+    /// A template of the router: one of few.
+    pub route: String,
+    pub status: &'static str,
+}
+
+/// Upper bounds of the buckets of answering times, in seconds.
+const ANSWER_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+fn answer_histogram() -> Histogram {
+    Histogram::new(ANSWER_SECONDS)
+}
+
+/// The commit that this was built from, where the build says it.
+const COMMIT: &str = match option_env!("BUILD_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
 /// Every metric, registered under its name.
 pub(super) struct Registered {
     pub registry: Registry,
     pub sockets: [Gauge; Role::ALL.len()],
     pub socket_connects: Family<Two, Counter>,
+    pub socket_connect_seconds: [Histogram; Role::ALL.len()],
+    pub http_request_seconds: Family<RequestLabels, Histogram, fn() -> Histogram>,
     pub socket_closes: Family<CloseLabels, Counter>,
     pub heartbeats: Counter,
     pub heartbeat_flush_size: Histogram,
@@ -65,9 +91,22 @@ impl Registered {
         // A counter's name gets `_total` when it is encoded.
         let sockets: Family<One, Gauge> = register(hadir, "sockets", "Authenticated sockets now");
         let modes: Family<One, Gauge> = register(hadir, "mode", "1 for the mode that this node is in");
+        let build: Family<Two, Gauge> = register(hadir, "build_info", "What runs here; always 1");
+        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION")), ("commit", COMMIT)]).set(1);
+        let connects = histograms::<One>(
+            hadir,
+            "socket_connect_seconds",
+            "From the accepted connection to the socket's first frame",
+        );
         Self {
             sockets: Role::ALL.map(|role| sockets.get_or_create_owned(&[("role", role.as_str())])),
             socket_connects: register(hadir, "socket_connects", "Sockets that were asked for"),
+            socket_connect_seconds: Role::ALL.map(|role| connects.get_or_create_owned(&[("role", role.as_str())])),
+            http_request_seconds: histograms(
+                hadir,
+                "http_request_seconds",
+                "From a request's head to its answer's, by route and class of status",
+            ),
             socket_closes: register(hadir, "socket_closes", "Sockets that were closed, by close code"),
             heartbeats: register(hadir, "heartbeats", "Heartbeats heard"),
             heartbeat_flush_size: histogram(
@@ -142,4 +181,14 @@ fn histogram(registry: &mut Registry, name: &str, help: &str, buckets: impl Iter
     let histogram = Histogram::new(buckets);
     registry.register(name, help, histogram.clone());
     histogram
+}
+
+/// A histogram of answering times for each set of labels.
+fn histograms<L>(registry: &mut Registry, name: &str, help: &str) -> Family<L, Histogram, fn() -> Histogram>
+where
+    L: Clone + fmt::Debug + Eq + std::hash::Hash + EncodeLabelSet + Send + Sync + 'static,
+{
+    let family = Family::new_with_constructor(answer_histogram as fn() -> Histogram);
+    registry.register(name, help, family.clone());
+    family
 }

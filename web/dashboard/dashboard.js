@@ -3,7 +3,7 @@
 import { el, make, mark, sayWhenBroken, say, showIcon, TokenForm } from '../shared/page.js';
 import { LiveSocket } from '../shared/socket.js';
 import { clock, ServerClock, span } from '../shared/time.js';
-import { claims, complaint, TokenKeeper } from '../shared/token.js';
+import { claims, complaint, holder, TokenKeeper } from '../shared/token.js';
 import { Chart } from './chart.js';
 import { Figures, headline, number } from './figures.js';
 import { judge, known, modes, source } from './health.js';
@@ -144,6 +144,8 @@ function look() {
   const has = Boolean(keeper.get());
   el('health').hidden = !has && !frame;
   el('leave').hidden = !has;
+  say(el('holder'), holder(keeper.get()));
+  el('holder').hidden = !el('holder').textContent;
   name(verdict);
 }
 

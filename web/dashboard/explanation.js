@@ -33,7 +33,7 @@ async function tell(rest, id) {
   let told;
   try {
     const answer = await rest.get(`internal/mitras/${id}`);
-    told = [...parts(answer), admin(rest, answer)];
+    told = [...parts(answer), rest.readOnly ? '' : admin(rest, answer)];
   } catch (error) {
     told = [make('p', { class: 'wrong', text: error.message })];
   }

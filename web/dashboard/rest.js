@@ -1,5 +1,7 @@
 // Questions and commands over REST, with the page's token.
 
+import { isReadOnly } from '../shared/token.js';
+
 const PATIENCE_MS = 10_000;
 
 /** A refusal, in the server's own words where it had any. */
@@ -17,6 +19,11 @@ export class Rest {
   /** `token()` answers with the newest token. */
   constructor(token) {
     this.#token = token;
+  }
+
+  /** Whether commands are of no use: the server refuses them all. */
+  get readOnly() {
+    return isReadOnly(this.#token());
   }
 
   get(path) {

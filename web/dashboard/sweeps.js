@@ -59,6 +59,7 @@ export class Sweeps {
       mark(badge, 'level', paused ? 'uneasy' : { ok: 'good', failed: 'bad', skipped: 'uneasy' }[sweep.last?.result] ?? 'none');
       say(detail, paused ? `until ${clock(sweep.paused_until)}` : (sweep.last?.detail ?? 'its first run is to come'));
       const button = action.firstElementChild;
+      button.hidden = this.#rest.readOnly;
       say(button, paused ? 'Resume' : 'Pause');
       mark(button, 'does', paused ? 'resume' : 'pause');
       button.setAttribute('aria-label', `${paused ? 'Resume' : 'Pause'} ${sweep.name}`);

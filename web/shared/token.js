@@ -12,6 +12,18 @@ export function claims(token) {
   }
 }
 
+/** Who holds a token and what it may not do, as its holder should see it; empty when it says neither. */
+export function holder(token) {
+  const said = claims(token ?? '');
+  const name = typeof said?.name === 'string' ? said.name.trim() : '';
+  return [name, isReadOnly(token) ? 'read-only' : ''].filter(Boolean).join(', ');
+}
+
+/** Whether the server will refuse every change with this token. */
+export function isReadOnly(token) {
+  return claims(token ?? '')?.read_only === true;
+}
+
 /** A token out of what a person pasted: alone, or as a whole link, header or line. */
 export function pasted(text) {
   return text.match(/[\w-]+\.[\w-]+\.[\w-]+/)?.[0] ?? '';

@@ -182,6 +182,24 @@ describe('the dashboard', () => {
     tab.assertClean(server);
   });
 
+  test('shows who looks, and offers no change to a token that is read-only', async () => {
+    const token = server.token('dashboard', { more: ['--name', 'Sari Dewi', '--read-only'] });
+    await open(server.dashboard(token));
+    await tab.says('#link', /^Live$/);
+    await tab.says('#holder', /^Sari Dewi, read-only$/);
+    await tab.page.locator('#sweeps tr').first().waitFor();
+    assert.equal(await tab.page.locator('#sweeps button:visible').count(), 0);
+    await tab.page.locator('#mitras button').first().click();
+    await tab.page.locator('.verdict').waitFor();
+    assert.equal(await tab.page.locator('#explanation form.admin').count(), 0);
+    await tab.close();
+    await open(server.dashboard());
+    await tab.says('#link', /^Live$/);
+    await tab.page.locator('#sweeps button:visible').first().waitFor();
+    assert.equal(await tab.page.locator('#holder').isVisible(), false);
+    tab.assertClean(server);
+  });
+
   test('shows a name that looks like markup as the text it is', async () => {
     const id = '018f3c1e-7b5a-7c3d-9e2f-1a2b3c4d5e6f';
     await server.ask(`/internal/mitras/${id}`, { method: 'PUT', body: { display_name: '<img src=x onerror=alert(1)>' } });

@@ -203,7 +203,7 @@ impl Store for PostgresStore {
             .bind(id.0)
             .bind(display_name)
             .bind(max_sessions)
-            .bind(cause.actor.as_str())
+            .bind(cause.actor_text())
             .bind(&cause.reason);
         self.transition(id, query).await
     }
@@ -213,7 +213,7 @@ impl Store for PostgresStore {
             .bind(self.capacity())
             .bind(id.0)
             .bind(online)
-            .bind(cause.actor.as_str())
+            .bind(cause.actor_text())
             .bind(&cause.reason);
         let transition = self.transition(id, query).await?;
         if online && !transition.row.active { Err(StoreError::Deactivated(id)) } else { Ok(transition) }
@@ -224,7 +224,7 @@ impl Store for PostgresStore {
             .bind(self.capacity())
             .bind(id.0)
             .bind(active)
-            .bind(cause.actor.as_str())
+            .bind(cause.actor_text())
             .bind(&cause.reason);
         self.transition(id, query).await
     }

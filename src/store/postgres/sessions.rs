@@ -145,7 +145,7 @@ impl PostgresStore {
             .bind(runs)
             .bind(later)
             .bind(*action == SessionAction::Expire)
-            .bind(cause.actor.as_str())
+            .bind(cause.actor_text())
             .bind(&cause.reason);
         let rows = self.callers.ask(query).await?;
         let outcome: &str = match rows.first() {

@@ -16,7 +16,7 @@ impl SqliteStore {
     pub(super) async fn begin(&self, cause: &Cause) -> Result<Tx, sqlx::Error> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let sql = "UPDATE hadir_meta SET actor = ?1, reason = nullif(?2, '')";
-        sqlx::query(sql).bind(cause.actor.as_str()).bind(&cause.reason).execute(&mut *tx).await?;
+        sqlx::query(sql).bind(cause.actor_text()).bind(&cause.reason).execute(&mut *tx).await?;
         Ok(tx)
     }
 

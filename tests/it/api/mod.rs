@@ -6,4 +6,5 @@ mod explanation;
 mod lists;
 mod mitras;
 mod operations;
+mod operators;
 mod own_status;

@@ -156,7 +156,7 @@ async fn pongs_go_on_while_a_refresh_waits_for_its_key(world: World) {
         kid: Some("unknown".to_owned()),
         ..jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA)
     };
-    let token = jsonwebtoken::encode(&header, &json!({}), &crate::gateway::public_keys::any_key()).unwrap();
+    let token = jsonwebtoken::encode(&header, &json!({}), &crate::support::provider::any_key()).unwrap();
     client.send(json!({ "type": "refresh", "token": token, "id": "r1" })).await;
     for _ in 0..5 {
         client.is_alive().await;

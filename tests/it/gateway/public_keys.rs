@@ -1,32 +1,19 @@
 //! Tokens signed by an identity provider, whose keys are published by a real HTTP server.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-};
+use std::sync::Arc;
 
-use aws_lc_rs::{
-    encoding::AsDer,
-    rand::SystemRandom,
-    rsa::KeySize,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
-};
-use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::Utc;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
-use parking_lot::Mutex;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinHandle, task::JoinSet};
+use tokio::{task::JoinSet, time::timeout};
 use uuid::Uuid;
 
 use crate::support::{
-    Client, Node, World,
+    Client, Node, PATIENCE, World,
     client::{opening, with_header},
     eventually, on_both,
+    provider::{Behaviour, Key, Provider, claims},
+    valkey::free_port,
 };
 
 on_both!(
@@ -34,149 +21,12 @@ on_both!(
     a_rotation_under_load_refuses_no_good_token,
     unknown_keys_cause_one_refresh_and_no_flood,
     a_source_that_misbehaves_keeps_the_known_keys_and_lets_no_others_in,
+    a_source_that_never_ends_holds_up_no_token_of_a_known_key,
+    a_node_starts_without_its_source_and_takes_the_keys_when_it_comes,
+    a_flood_of_unknown_keys_at_a_source_that_hangs_is_answered_and_holds_up_no_other,
     foreign_claims_and_role_names_are_mapped,
     a_key_signs_with_its_own_algorithm_only,
 );
-
-/// A key of the identity provider.
-struct Key {
-    id: String,
-    algorithm: Algorithm,
-    signs: EncodingKey,
-    /// As the provider publishes it.
-    public: Value,
-}
-
-fn published(signs: &EncodingKey, algorithm: Algorithm) -> Value {
-    let jwk = Jwk::from_encoding_key(signs, algorithm).expect("a public key");
-    serde_json::to_value(jwk).expect("JSON")
-}
-
-impl Key {
-    fn ed25519() -> Self {
-        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("generated");
-        let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).expect("a key pair");
-        let x = BASE64_URL_SAFE_NO_PAD.encode(pair.public_key());
-        let public = json!({ "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "x": x });
-        Self::new(Algorithm::EdDSA, EncodingKey::from_ed_der(pkcs8.as_ref()), public)
-    }
-
-    fn p256() -> Self {
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
-        let signs = EncodingKey::from_ec_der(pkcs8.expect("generated").as_ref());
-        let public = published(&signs, Algorithm::ES256);
-        Self::new(Algorithm::ES256, signs, public)
-    }
-
-    fn rsa() -> Self {
-        // The library wants PKCS #1, which stands behind the 26 bytes of PKCS #8's frame.
-        let pair = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048).expect("generated");
-        let pkcs8 = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).expect("encoded");
-        let signs = EncodingKey::from_rsa_der(&pkcs8.as_ref()[26..]);
-        let public = published(&signs, Algorithm::RS256);
-        Self::new(Algorithm::RS256, signs, public)
-    }
-
-    fn new(algorithm: Algorithm, signs: EncodingKey, mut public: Value) -> Self {
-        let id = Uuid::new_v4().to_string();
-        public["kid"] = json!(id);
-        Self { id, algorithm, signs, public }
-    }
-
-    fn sign(&self, claims: &Value) -> String {
-        let header = Header { kid: Some(self.id.clone()), ..Header::new(self.algorithm) };
-        jsonwebtoken::encode(&header, claims, &self.signs).expect("signed")
-    }
-
-    fn customer(&self) -> String {
-        self.sign(&claims("customer"))
-    }
-}
-
-/// A key that no key set has.
-pub fn any_key() -> EncodingKey {
-    Key::ed25519().signs
-}
-
-fn claims(role: &str) -> Value {
-    json!({ "sub": Uuid::new_v4(), "role": role, "exp": Utc::now().timestamp() + 600 })
-}
-
-fn key_set(keys: &[&Key]) -> String {
-    json!({ "keys": keys.iter().map(|key| key.public.clone()).collect::<Vec<_>>() }).to_string()
-}
-
-/// What the provider's server does with a request.
-#[derive(Clone)]
-enum Behaviour {
-    Answers(String),
-    Fails,
-    Hangs,
-    RedirectsTo(String),
-}
-
-#[derive(Clone)]
-struct Shared {
-    behaviour: Arc<Mutex<Behaviour>>,
-    asked: Arc<AtomicUsize>,
-}
-
-/// The provider's HTTP server.
-struct Provider {
-    address: SocketAddr,
-    shared: Shared,
-    serving: JoinHandle<()>,
-}
-
-impl Drop for Provider {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
-}
-
-impl Provider {
-    async fn publishing(keys: &[&Key]) -> Self {
-        let behaviour = Arc::new(Mutex::new(Behaviour::Answers(key_set(keys))));
-        let shared = Shared { behaviour, asked: Arc::default() };
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let router = Router::new().route("/jwks.json", get(answer)).with_state(shared.clone());
-        let serving = tokio::spawn(async move { axum::serve(listener, router).await.expect("serves") });
-        Self { address, shared, serving }
-    }
-
-    fn set(&self, behaviour: Behaviour) {
-        *self.shared.behaviour.lock() = behaviour;
-    }
-
-    fn publish(&self, keys: &[&Key]) {
-        self.set(Behaviour::Answers(key_set(keys)));
-    }
-
-    fn asked(&self) -> usize {
-        self.shared.asked.load(Relaxed)
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}/jwks.json", self.address)
-    }
-
-    async fn node(&self, world: &World, more: &[(&str, &str)]) -> Node {
-        let url = self.url();
-        world.node_with(&[&[("AUTH_JWKS_URL", url.as_str())], more].concat()).await
-    }
-}
-
-async fn answer(State(shared): State<Shared>) -> axum::response::Response {
-    shared.asked.fetch_add(1, Relaxed);
-    let behaviour = shared.behaviour.lock().clone();
-    match behaviour {
-        Behaviour::Answers(body) => body.into_response(),
-        Behaviour::Fails => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        Behaviour::Hangs => std::future::pending().await,
-        Behaviour::RedirectsTo(to) => (StatusCode::FOUND, [("location", to)]).into_response(),
-    }
-}
 
 async fn status(node: &Node, token: &str) -> u16 {
     node.get("/api/client/availability", token).await.status.as_u16()
@@ -258,6 +108,55 @@ async fn a_source_that_misbehaves_keeps_the_known_keys_and_lets_no_others_in(wor
     provider.publish(&[&later]);
     eventually("the new key", async || (status(&node, &later.customer()).await == 200).then_some(())).await;
     assert_eq!(status(&node, &known.customer()).await, 401, "a key that is withdrawn is worth nothing");
+}
+
+async fn a_source_that_never_ends_holds_up_no_token_of_a_known_key(world: World) {
+    let (known, later) = (Key::p256(), Key::p256());
+    let provider = Provider::publishing(&[&known]).await;
+    let node = provider.node(&world, &[("AUTH_JWKS_REFRESH_SECONDS", "0.05")]).await;
+    for fault in [Behaviour::Floods, Behaviour::Dribbles] {
+        provider.set(fault);
+        let before = provider.asked();
+        // Each fetch is ended by its size or its time, and the next one begins.
+        eventually("two more fetches", async || (provider.asked() > before + 1).then_some(())).await;
+        assert_eq!(status(&node, &known.customer()).await, 200);
+        assert_eq!(status(&node, &later.customer()).await, 401);
+    }
+    provider.publish(&[&known, &later]);
+    eventually("the new key", async || (status(&node, &later.customer()).await == 200).then_some(())).await;
+}
+
+async fn a_node_starts_without_its_source_and_takes_the_keys_when_it_comes(world: World) {
+    let (key, address) = (Key::ed25519(), format!("127.0.0.1:{}", free_port()));
+    let url = format!("http://{address}/jwks.json");
+    let settings = [("AUTH_JWKS_URL", url.as_str()), ("AUTH_JWKS_REFRESH_SECONDS", "0.05")];
+    let node = world.node_with(&settings).await;
+    assert_eq!(status(&node, &key.customer()).await, 401, "no key, no entry");
+    assert_eq!(status(&node, &node.token(hadir::domain::Role::Customer)).await, 200, "the secret does not need it");
+    let provider = Provider::publishing_at(address.parse().expect("an address"), &[&key]).await;
+    eventually("the key", async || (status(&node, &key.customer()).await == 200).then_some(())).await;
+    drop(provider);
+    assert_eq!(status(&node, &key.customer()).await, 200, "known keys stay in force");
+}
+
+async fn a_flood_of_unknown_keys_at_a_source_that_hangs_is_answered_and_holds_up_no_other(world: World) {
+    let (known, stranger) = (Arc::new(Key::ed25519()), Key::ed25519());
+    let provider = Provider::publishing(&[&known]).await;
+    let node = Arc::new(provider.node(&world, &[]).await);
+    provider.set(Behaviour::Hangs);
+    let mut flood = JoinSet::new();
+    for _ in 0..50 {
+        let unknown = Key::new(stranger.algorithm, stranger.signs.clone(), json!({})).customer();
+        let node = Arc::clone(&node);
+        flood.spawn(async move { status(&node, &unknown).await });
+    }
+    eventually("the source is asked", async || (provider.asked() > 1).then_some(())).await;
+    for _ in 0..20 {
+        assert_eq!(status(&node, &known.customer()).await, 200);
+    }
+    let answers = timeout(PATIENCE, flood.join_all()).await.expect("every one is answered");
+    assert!(answers.iter().all(|status| *status == 401), "{answers:?}");
+    assert!(provider.asked() <= 3, "at the start, once for all of the flood, and once because that failed");
 }
 
 async fn foreign_claims_and_role_names_are_mapped(world: World) {

@@ -10,7 +10,7 @@ use super::{Running, hadir};
 /// In seconds: the form that the tool imports wants a time on each sample.
 const TIME: &str = "1700000000";
 
-fn promtool(arguments: &[&str], input: &str) -> Output {
+pub(super) fn promtool(arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new("promtool");
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut tool = command.spawn().expect("promtool is installed");

@@ -1,13 +1,19 @@
 //! The process among other things of an operating system: its output, its signals, its files, its name.
 
 mod data_folder;
+mod draining;
 mod edge;
 mod full_disk;
 mod kubernetes;
 mod metrics;
 mod names;
+mod observing;
+mod operators;
 mod output;
+mod queries;
+mod roles;
 mod signals;
+mod surroundings;
 
 use reqwest::StatusCode;
 use serde_json::Value;

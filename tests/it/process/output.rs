@@ -24,14 +24,15 @@ fn full() -> Stdio {
 
 /// A token of the secret that the tests' nodes share.
 fn service_token() -> String {
+    token_of(Role::Service, Uuid::new_v4())
+}
+
+/// The same of any role and subject.
+pub(super) fn token_of(role: Role, subject: Uuid) -> String {
     let config = Config::from_pairs(&[("AUTH_JWT_SECRET", SECRET)]).expect("valid");
     let issuer = hadir::auth::TokenIssuer::new(&config.auth).expect("an issuer");
-    let grant = Grant {
-        subject: SubjectId(Uuid::new_v4()),
-        role: Role::Service,
-        session_id: None,
-        ttl: std::time::Duration::from_secs(3_600),
-    };
+    let grant =
+        Grant { subject: SubjectId(subject), role, session_id: None, ttl: std::time::Duration::from_secs(3_600) };
     issuer.issue(&grant, chrono::Utc::now())
 }
 

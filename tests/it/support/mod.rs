@@ -9,6 +9,7 @@ pub mod node;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
+pub mod provider;
 pub mod proxy;
 pub mod rights;
 pub mod sentinels;

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use chrono::Utc;
 use hadir::{
     app::Server,
-    auth::Grant,
+    auth::{Grant, Operator},
     config::Config,
     domain::{Actor, Cause, MitraId, Mode, Role, SubjectId},
     presence::Presence,
@@ -147,6 +147,14 @@ impl Node {
     ) -> String {
         let grant = Grant { subject: subject.into(), role, session_id, ttl };
         self.server.issuer().expect("a secret").issue(&grant, Utc::now())
+    }
+
+    /// A dashboard token of this person.
+    pub fn operator_token(&self, name: Option<&str>, read_only: bool) -> String {
+        let (subject, ttl) = (SubjectId(Uuid::new_v4()), Duration::from_secs(600));
+        let grant = Grant { subject, role: Role::Dashboard, session_id: None, ttl };
+        let operator = Operator { name: name.map(str::to_owned), read_only };
+        self.server.issuer().expect("a secret").issue_to(&operator, &grant, Utc::now())
     }
 
     /// A token that expired an hour ago.

@@ -72,8 +72,8 @@ export class Server {
   }
 
   /** A token signed with this server's secret. */
-  token(role, { ttl, sub } = {}) {
-    const args = ['token', '--role', role];
+  token(role, { ttl, sub, more = [] } = {}) {
+    const args = ['token', '--role', role, ...more];
     if (ttl) args.push('--ttl-seconds', String(ttl));
     if (sub) args.push('--sub', sub);
     const { stdout, stderr, status } = spawnSync(BINARY, args, { env: environment({ HADIR_DATA_DIR: this.#folder }), encoding: 'utf8' });
