@@ -6,6 +6,7 @@ mod kubernetes;
 mod metrics;
 mod names;
 mod output;
+mod roles;
 mod signals;
 
 use reqwest::StatusCode;
