@@ -131,6 +131,7 @@ pub(super) async fn keep_subscribed(
     mut connected: watch::Receiver<bool>,
     stop: CancellationToken,
 ) {
+    let mut refusal = Refusal::default();
     let listen = async {
         loop {
             if connected.wait_for(|connected| *connected).await.is_err() {
@@ -138,11 +139,13 @@ pub(super) async fn keep_subscribed(
             }
             connected.mark_unchanged();
             let subscriber = place.borrow().clone();
-            if !subscribed(&subscriber, &channels).await {
+            if let Err(error) = subscribed(&subscriber, &channels).await {
+                refusal.refused(&error);
                 connection::reconnect(&subscriber);
                 tokio::time::sleep(LISTENER_CHECK).await;
                 continue;
             }
+            refusal.ended();
             // Whatever was published before this moment was not heard.
             let _ = events.send(MirrorEvent::Missed);
             for check in 1.. {
@@ -151,7 +154,7 @@ pub(super) async fn keep_subscribed(
                     () = tokio::time::sleep(LISTENER_CHECK) => {}
                 }
                 let well = if check % CHECKS_PER_SUBSCRIPTION == 0 {
-                    subscribed(&subscriber, &channels).await
+                    subscribed(&subscriber, &channels).await.is_ok()
                 } else {
                     answers(&subscriber).await
                 };
@@ -173,8 +176,31 @@ async fn answers(subscriber: &SubscriberClient) -> bool {
 }
 
 /// A subscription is not answered in order, a ping is: once it is answered, the subscription stands.
-async fn subscribed(subscriber: &SubscriberClient, channels: &[String; 2]) -> bool {
-    subscriber.subscribe(channels.to_vec()).await.is_ok() && answers(subscriber).await
+async fn subscribed(subscriber: &SubscriberClient, channels: &[String; 2]) -> Result<(), Error> {
+    subscriber.subscribe(channels.to_vec()).await?;
+    subscriber.ping::<String>(None).await.map(drop)
+}
+
+/// A server that refuses the subscription, told once when it begins and once when it ends. A lost connection is told
+/// elsewhere.
+#[derive(Default)]
+struct Refusal(bool);
+
+impl Refusal {
+    fn refused(&mut self, error: &Error) {
+        if error.details().starts_with("NOPERM") && !std::mem::replace(&mut self.0, true) {
+            tracing::warn!(
+                why = error.details(),
+                "Valkey does not let this node subscribe, so it hears nothing of other nodes; `hadir check` names the right"
+            );
+        }
+    }
+
+    fn ended(&mut self) {
+        if std::mem::take(&mut self.0) {
+            tracing::info!("Valkey lets this node subscribe again");
+        }
+    }
 }
 
 /// Passes messages on as events; what cannot be read is skipped.

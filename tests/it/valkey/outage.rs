@@ -3,9 +3,31 @@
 use crate::support::{
     eventually, postgres,
     process::{Running, hadir},
+    rights::documented_user,
     valkey::Server,
     world::SECRET,
 };
+
+#[tokio::test]
+async fn a_user_who_may_not_subscribe_is_one_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = postgres::schema().await;
+    let valkey = Server::start();
+    let url = documented_user(&valkey, 0);
+    valkey.raw().ask(&["ACL", "SETUSER", "hadir", "-subscribe"]);
+    let log = folder.path().join("log");
+    let mut command = hadir(&folder);
+    command.env("DATABASE_URL", &schema.url).env("HADIR_DB_SCHEMA", &schema.name).env("VALKEY_URL", url);
+    command.env("AUTH_JWT_SECRET", SECRET).env("HADIR_LOG_FORMAT", "json");
+    command.stderr(std::fs::File::create(&log).unwrap());
+    let (_server, _) = tokio::task::spawn_blocking(move || Running::start_heard(command)).await.unwrap();
+    let count = |words: &str| std::fs::read_to_string(&log).unwrap().matches(words).count();
+    let refused = "does not let this node subscribe";
+    eventually("told", async || (count(refused) == 1).then_some(())).await;
+    valkey.raw().ask(&["ACL", "SETUSER", "hadir", "+subscribe"]);
+    eventually("ended", async || (count("lets this node subscribe again") == 1).then_some(())).await;
+    assert_eq!(count(refused), 1, "told once, although it was tried each second");
+}
 
 #[tokio::test]
 async fn an_outage_is_one_warning_with_its_reason_and_one_line_with_its_length() {
