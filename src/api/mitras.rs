@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::{
     Api, ApiError,
-    answer::{InPath, InQuery, Strict},
+    answer::InPath,
+    body::{InQuery, Strict},
     caller::{Backend, Operators, Readers, SignedIn},
 };
 use crate::{

@@ -6,6 +6,7 @@
 
 mod answer;
 mod availability;
+mod body;
 mod caller;
 mod health;
 mod mitras;

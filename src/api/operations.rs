@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 use super::{
     Api, ApiError,
-    answer::{InPath, Strict},
+    answer::InPath,
+    body::Strict,
     caller::{Backend, Operators, Readers, SignedIn},
 };
 use crate::{

@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use super::{
     Api, ApiError,
-    answer::{InPath, InQuery},
+    answer::InPath,
+    body::InQuery,
     caller::{Readers, SignedIn},
     mitras::Facts,
 };

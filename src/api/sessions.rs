@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::{
     Api, ApiError,
-    answer::{InPath, OptionalBody, Strict},
+    answer::InPath,
+    body::{OptionalBody, Strict},
     caller::{Backend, Caller, Readers, SignedIn},
 };
 use crate::{

@@ -188,6 +188,21 @@ fn deactivation_orders_every_socket_of_the_mitra_to_close_and_the_first_order_st
 }
 
 #[test]
+fn after_a_refresh_the_holder_is_of_the_new_sign_in_and_the_old_one_closes_nothing() {
+    let hub = hub();
+    let (older, newer) = (Uuid::new_v4(), Uuid::new_v4());
+    let socket = hub.register(Holder { session: Some(older), ..holder(Role::Customer) }).unwrap();
+    assert_eq!(socket.holder().session, Some(older));
+    socket.stand_on(Some(newer));
+    assert_eq!(socket.holder().session, Some(newer));
+    assert_eq!(hub.sign_ins(), [newer]);
+    assert_eq!(hub.revoke(&[older].into()), 0);
+    assert_eq!(hub.revoke(&[newer].into()), 1);
+    socket.stand_on(None);
+    assert_eq!(socket.holder().session, None, "a token without a sign-in");
+}
+
+#[test]
 fn a_revoked_sign_in_closes_only_the_sockets_that_stand_on_it() {
     let hub = hub();
     let session = Uuid::new_v4();

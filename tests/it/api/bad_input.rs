@@ -13,6 +13,8 @@ on_both!(
     an_unknown_path_is_404_and_a_wrong_method_405,
     a_bad_uuid_is_400_and_an_unknown_mitra_404,
     a_body_that_is_not_what_it_must_be_is_400,
+    what_is_wrong_with_a_body_or_a_query_is_said_in_our_words,
+    no_answer_speaks_of_types_of_the_program,
     a_nul_is_refused_and_a_backslash_before_its_letters_is_text,
     a_body_over_64_kib_is_413,
     a_query_that_is_not_what_it_must_be_is_400,
@@ -162,6 +164,108 @@ async fn a_body_that_is_not_what_it_must_be_is_400(world: World) {
         before.unwrap().fence,
         "nothing half-written"
     );
+}
+
+async fn what_is_wrong_with_a_body_or_a_query_is_said_in_our_words(world: World) {
+    let node = world.node().await;
+    let service = node.token(Role::Service);
+    let put = format!("/internal/mitras/{NOBODY}");
+    let status = format!("{put}/status");
+    let pause = "/internal/sweeps/reseed/pause";
+    let accept = format!("/internal/sessions/{NOBODY}/accept");
+    for (method, path, body, detail) in [
+        (Method::POST, pause, "", "the field `seconds` is missing"),
+        (Method::POST, pause, "{}", "the field `seconds` is missing"),
+        (Method::POST, pause, r#"{"seconds":"60"}"#, "the field `seconds` is wrong: it must be a number"),
+        (Method::POST, pause, r#"{"seconds":60"#, "the body is not JSON: it breaks at line 1, column 13"),
+        (Method::POST, pause, r#"{"for":60}"#, "the field `for` is unknown; known here: `seconds`"),
+        (Method::POST, pause, "[60]", "the body is a JSON object"),
+        (Method::PUT, &put, r#"{"display_name":7}"#, "the field `display_name` is wrong: it must be a text"),
+        (
+            Method::PUT,
+            &put,
+            r#"{"display_name":"Sari","max_sessions":-1}"#,
+            "the field `max_sessions` is wrong: it must be a whole number, 0 or more",
+        ),
+        (Method::PATCH, &status, r#"{"is_active":"no"}"#, "the field `is_active` is wrong: it must be true or false"),
+        (Method::POST, "/internal/disconnect", r#"{"sub":"42"}"#, "the field `sub` is wrong: it must be a UUID"),
+        (
+            Method::POST,
+            &accept,
+            r#"{"mitra_id":"a0000000-0000-4000-8000-000000000001","payment":"later","duration_seconds":60}"#,
+            "the field `payment` is wrong: it must be one of `paid`, `pending`",
+        ),
+    ] {
+        let request = node.request(method, path, &service).header("content-type", "application/json").body(body);
+        let reply = node.send(request).await;
+        assert_eq!(reply.problem(), (400, "bad_request".into()), "{path} {body}");
+        assert_eq!(reply.json()["detail"], detail, "{path} {body}");
+    }
+    for (query, detail) in [
+        ("mitras?limit=many", "the field `limit` is wrong: it must be a whole number, 0 or more"),
+        ("mitras?limit=", "the field `limit` is wrong: it must be a whole number, 0 or more"),
+        ("mitras/available?limit=-1", "the field `limit` is wrong: it must be a whole number, 0 or more"),
+        ("mitras/available?limit=1&limit=2", "the field `limit` is there twice"),
+        ("mitras?order=name", "the field `order` is unknown; known here: `state`, `search`, `cursor`, `limit`"),
+    ] {
+        let reply = node.get(&format!("/internal/{query}"), &service).await;
+        assert_eq!(reply.problem(), (400, "bad_request".into()), "{query}");
+        assert_eq!(reply.json()["detail"], format!("the query is wrong: {detail}"), "{query}");
+    }
+}
+
+/// Every call that takes a body, with everything that a body may be by mistake.
+async fn no_answer_speaks_of_types_of_the_program(world: World) {
+    let node = world.node().await;
+    let service = node.token(Role::Service);
+    let fields = [
+        "display_name",
+        "max_sessions",
+        "is_active",
+        "reason",
+        "sub",
+        "seconds",
+        "customer_id",
+        "id",
+        "mitra_id",
+        "payment",
+        "duration_seconds",
+    ];
+    let values = ["null", "7", "-1", "1e400", "1.5", "true", r#""secret-value""#, "[]", "{}", r#"{"a":{"b":1}}"#];
+    let bodies: Vec<String> = fields
+        .iter()
+        .flat_map(|field| values.map(|value| format!(r#"{{"{field}":{value}}}"#)))
+        .chain(["", "{", "null", "7", "[[]]", "\"\\ud800\"", "{\"a\":\"\u{1}\"}", "\u{feff}{}"].map(str::to_owned))
+        .collect();
+    let session = format!("/internal/sessions/{NOBODY}");
+    let calls = [
+        (Method::PUT, format!("/internal/mitras/{NOBODY}")),
+        (Method::PATCH, format!("/internal/mitras/{NOBODY}/status")),
+        (Method::POST, "/internal/disconnect".to_owned()),
+        (Method::POST, "/internal/sweeps/reseed/pause".to_owned()),
+        (Method::POST, "/internal/sessions".to_owned()),
+        (Method::POST, format!("{session}/accept")),
+        (Method::POST, format!("{session}/confirm-payment")),
+        (Method::POST, format!("{session}/extend")),
+        (Method::POST, format!("{session}/reroute")),
+        (Method::POST, format!("{session}/end")),
+    ];
+    let foreign =
+        ["u32", "f64", "i64", "usize", "struct", "enum", "variant", "Option", "invalid type", "expected value", "EOF"];
+    for (method, path) in &calls {
+        for body in &bodies {
+            let request = node
+                .request(method.clone(), path, &service)
+                .header("content-type", "application/json")
+                .body(body.clone());
+            let reply = node.send(request).await;
+            assert!(reply.status.as_u16() < 500, "{method} {path} {body}: {}", reply.text);
+            for word in foreign.into_iter().chain(["secret-value"]) {
+                let is_said = reply.status.as_u16() == 400 && reply.text.contains(word);
+                assert!(!is_said, "`{word}` in the answer to {method} {path} {body}: {}", reply.text);
+            }
+        }
+    }
 }
 
 async fn a_nul_is_refused_and_a_backslash_before_its_letters_is_text(world: World) {

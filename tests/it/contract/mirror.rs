@@ -33,7 +33,7 @@ use tokio::sync::broadcast;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::support::{rights::documented_user, valkey::Server};
+use crate::support::{PATIENCE, rights::documented_user, valkey::Server};
 
 /// Runs each test on both implementations.
 macro_rules! on_both {
@@ -162,7 +162,7 @@ pub async fn listening(mirror: &dyn Mirror) {
         if tokio::time::timeout(Duration::from_millis(50), back).await.is_ok() {
             return;
         }
-        assert!(began.elapsed() < Duration::from_secs(10), "no probe comes back");
+        assert!(began.elapsed() < PATIENCE, "still not: a probe that was told comes back");
     }
 }
 
@@ -235,16 +235,16 @@ impl Bench {
     }
 }
 
-/// Asks until the answer is yes; fails after ten seconds.
+/// Asks until the answer is yes; fails when it is not in time.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
     let began = Instant::now();
     while !ask().await {
-        assert!(began.elapsed() < Duration::from_secs(10), "still not: {what}");
+        assert!(began.elapsed() < PATIENCE, "still not: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// The next event of interest; fails after ten seconds.
+/// The next event of interest; fails when there is none in time.
 pub async fn heard<T>(
     events: &mut broadcast::Receiver<MirrorEvent>,
     what: &str,
@@ -257,5 +257,5 @@ pub async fn heard<T>(
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), listening).await.unwrap_or_else(|_| panic!("never heard: {what}"))
+    tokio::time::timeout(PATIENCE, listening).await.unwrap_or_else(|_| panic!("never heard: {what}"))
 }

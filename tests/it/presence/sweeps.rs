@@ -223,10 +223,13 @@ async fn sweeps_report_their_last_run_and_can_be_paused(world: World) {
     assert!(named(&paused.json(), "reseed")["paused_until"].is_string());
     let runs = async || named(&status().await, "reseed")["runs"].as_u64().unwrap();
     // One that was under way may still end.
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let at_rest = runs().await;
-    tokio::time::sleep(Duration::from_millis(400)).await;
-    assert_eq!(runs().await, at_rest);
+    let at_rest = eventually("rest", async || {
+        let before = runs().await;
+        // Ten times its pace without a run.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        (runs().await == before).then_some(before)
+    })
+    .await;
     let resumed = node.post("/internal/sweeps/reseed/resume", &dashboard, json!({})).await;
     assert!(named(&resumed.json(), "reseed")["paused_until"].is_null());
     eventually("runs again", async || (runs().await > at_rest).then_some(())).await;

@@ -1,6 +1,7 @@
 //! The process among other things of an operating system: its output, its signals, its files, its name.
 
 mod data_folder;
+mod edge;
 mod full_disk;
 mod kubernetes;
 mod metrics;

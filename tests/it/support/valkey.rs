@@ -91,7 +91,7 @@ impl Server {
     /// Whether it came up; one that found its port taken has ended.
     fn is_ready(&mut self) -> bool {
         let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(10) {
+        while began.elapsed() < super::PATIENCE {
             if self.child.try_wait().expect("asked").is_some() {
                 return false;
             }
@@ -106,7 +106,7 @@ impl Server {
     fn wait_until_in_step(&mut self) {
         let began = Instant::now();
         while !self.says("replication", "master_link_status:up") {
-            assert!(began.elapsed() < Duration::from_secs(10), "the replica is not in step");
+            assert!(began.elapsed() < super::PATIENCE, "still not: the replica is in step with its primary");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -258,8 +258,9 @@ impl Raw {
         self.stream
             .read_line(&mut line)
             .unwrap_or_else(|error| panic!("Valkey did not answer within {ANSWER:?}: {error}"));
+        assert!(line.ends_with("\r\n"), "Valkey hung up after `{line}` instead of answering");
         let line = line.trim_end();
-        assert!(!line.is_empty(), "Valkey hung up, or sent an empty line");
+        assert!(!line.is_empty(), "Valkey sent an empty line where an answer begins");
         let (kind, rest) = line.split_at(1);
         let number = || rest.parse::<i64>().expect("a number");
         match kind {

@@ -1,6 +1,6 @@
 //! Rows and fences.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hadir::{
     domain::{Fence, NodeId, StatusChange, StatusReason},
@@ -126,11 +126,15 @@ async fn every_state_is_counted(kind: Kind) {
 
 async fn without_a_heartbeat_a_mitra_is_listed_at_the_edge_of_suspicion(kind: Kind) {
     let bench = kind.open(calm()).await;
+    let began = Instant::now();
     bench.apply(&[Write { row: row(1, 1), heartbeat_age: None, announce: None }]).await.unwrap();
     let counts = bench.counted().await;
     assert_eq!((counts.online, counts.reachable, counts.suspect), (1, 0, 1));
     let age = bench.age(1).await.unwrap();
-    assert!(age > calm().suspect_after && age < calm().suspect_after + Duration::from_secs(5), "{age:?}");
+    assert!(
+        age > calm().suspect_after && age < calm().suspect_after + began.elapsed() + Duration::from_secs(5),
+        "{age:?}"
+    );
     // Whoever vouches for nothing later changes nothing.
     bench.beat(&[beat(1)]).await.unwrap();
     bench.apply(&[Write { row: row(1, 2), heartbeat_age: None, announce: None }]).await.unwrap();
@@ -139,13 +143,14 @@ async fn without_a_heartbeat_a_mitra_is_listed_at_the_edge_of_suspicion(kind: Ki
 
 async fn a_heartbeat_moves_only_forward_within_a_go_online(kind: Kind) {
     let bench = kind.open(calm()).await;
-    bench.apply(&[aged(row(1, 1), Duration::from_secs(30))]).await.unwrap();
+    // Far more than a busy machine can make of any of these steps.
+    bench.apply(&[aged(row(1, 1), Duration::from_secs(3_000))]).await.unwrap();
     let age = bench.age(1).await.unwrap();
-    assert!(age >= Duration::from_secs(30) && age < Duration::from_secs(35), "{age:?}");
-    assert_eq!(bench.apply(&[aged(row(1, 1), Duration::from_secs(10))]).await.unwrap().outcomes, [Applied::Same]);
-    bench.apply(&[aged(row(1, 2), Duration::from_secs(50))]).await.unwrap();
+    assert!(age >= Duration::from_secs(3_000) && age < Duration::from_secs(3_500), "{age:?}");
+    assert_eq!(bench.apply(&[aged(row(1, 1), Duration::from_secs(1_000))]).await.unwrap().outcomes, [Applied::Same]);
+    bench.apply(&[aged(row(1, 2), Duration::from_secs(5_000))]).await.unwrap();
     let age = bench.age(1).await.unwrap();
-    assert!(age >= Duration::from_secs(10) && age < Duration::from_secs(15), "{age:?}");
+    assert!(age >= Duration::from_secs(1_000) && age < Duration::from_secs(1_500), "{age:?}");
 }
 
 async fn a_new_go_online_starts_the_heartbeat_afresh(kind: Kind) {

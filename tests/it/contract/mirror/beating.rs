@@ -56,13 +56,14 @@ async fn a_beat_is_refused_with_the_reason_and_the_epoch(kind: Kind) {
 
 async fn a_beat_moves_only_forward(kind: Kind) {
     let bench = kind.open(calm()).await;
-    bench.apply(&[aged(row(1, 1), Duration::from_secs(20))]).await.unwrap();
+    // Far more than a busy machine can make of any of these steps.
+    bench.apply(&[aged(row(1, 1), Duration::from_secs(2_000))]).await.unwrap();
     let now_ms = bench.now_ms().await;
     let at = |ms_ago| Beat { at_ms: now_ms - ms_ago, ..beat(1) };
-    assert!(bench.beat(&[at(10_000)]).await.unwrap().refused.is_empty());
-    assert!(bench.beat(&[at(15_000)]).await.unwrap().refused.is_empty(), "late, but not refused");
+    assert!(bench.beat(&[at(1_000_000)]).await.unwrap().refused.is_empty());
+    assert!(bench.beat(&[at(1_500_000)]).await.unwrap().refused.is_empty(), "late, but not refused");
     let age = bench.age(1).await.unwrap();
-    assert!(age >= Duration::from_secs(10) && age < Duration::from_secs(14), "{age:?}");
+    assert!(age >= Duration::from_secs(1_000) && age < Duration::from_secs(1_400), "{age:?}");
 }
 
 async fn a_beat_from_the_future_is_taken_as_now(kind: Kind) {
@@ -70,7 +71,7 @@ async fn a_beat_from_the_future_is_taken_as_now(kind: Kind) {
     bench.applied(row(1, 1)).await;
     let now_ms = bench.now_ms().await;
     bench.beat(&[Beat { at_ms: now_ms + 3_600_000, ..beat(1) }]).await.unwrap();
-    assert!(bench.age(1).await.unwrap() < Duration::from_secs(5));
+    assert!(bench.age(1).await.unwrap() < Duration::from_secs(1_000), "an hour ahead is not an hour of life");
     eventually("it goes stale like any other", || async { bench.counted().await.reachable == 0 }).await;
 }
 

@@ -12,7 +12,10 @@ use hadir::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::support::valkey::{Server, free_port};
+use crate::support::{
+    PATIENCE,
+    valkey::{Server, free_port},
+};
 
 use super::{beat, calm, connect, eventually, hasty, heard, row, valkey::started, with, write};
 
@@ -26,7 +29,7 @@ async fn a_server_that_is_away_at_start_is_found_when_it_comes() {
     let mut events = mirror.events();
     let began = Instant::now();
     assert!(mirror.tick().await.is_err());
-    assert!(began.elapsed() < Duration::from_secs(10), "a dead server was waited for without end");
+    assert!(began.elapsed() < PATIENCE, "a dead server was waited for without end");
     server.restart();
     // Two connections: which stands first is open.
     let (mut connected, mut missed) = (false, false);
@@ -126,7 +129,7 @@ async fn no_error_repeats_the_password() {
     let error = loop {
         match mirror.tick().await {
             Err(error) => break error.to_string(),
-            Ok(_) => assert!(began.elapsed() < Duration::from_secs(10), "never refused"),
+            Ok(_) => assert!(began.elapsed() < PATIENCE, "still not: a wrong password is refused"),
         }
     };
     assert!(!error.contains("correct-horse"), "{error}");
@@ -183,7 +186,7 @@ async fn closing_ends_every_task() {
     assert!(!tracker.is_empty());
     mirror.close().await;
     tracker.close();
-    tokio::time::timeout(Duration::from_secs(5), tracker.wait()).await.expect("tasks outlived close");
+    tokio::time::timeout(PATIENCE, tracker.wait()).await.expect("tasks outlived close");
     eventually("no connection is left", || async {
         let clients = server.raw().ask(&["CLIENT", "LIST"]).text().unwrap();
         clients.lines().count() == 1

@@ -87,7 +87,9 @@ async fn a_node_whose_lock_went_to_another_is_told_to_stop() {
     server.kill();
     server.start();
     let _faster = eventually("another takes the lock", async || NodeLock::alone(&settings).await.ok()).await;
-    let why = tokio::time::timeout(Duration::from_secs(30), node.keep()).await.expect("noticed");
+    let why = tokio::time::timeout(crate::support::PATIENCE, node.keep())
+        .await
+        .expect("the node notices that it lost the lock");
     assert!(matches!(&why, StoreError::Invalid(why) if why.contains("another Hadir")), "{why:?}");
 }
 
