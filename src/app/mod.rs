@@ -26,12 +26,12 @@ pub use crypto::choose_crypto_provider;
 use backends::Backends;
 
 use crate::{
-    api::{self, Api, ApiParts, ApiSettings},
-    auth::{SecretError, TokenIssuer, TokenVerifier},
+    api::{self, Api, ApiParts},
+    auth::{PublicKeys, SecretError, TokenIssuer, TokenVerifier},
     cluster::Cluster,
     config::{Config, KeySource},
     demo::{self, DemoSize},
-    gateway::{Gateway, serve as accept},
+    gateway::{AcceptLimits, Gateway, serve as accept},
     hub::Hub,
     lifecycle::{Lifecycle, StopSignals},
     mirror::Mirror,
@@ -80,32 +80,14 @@ impl Server {
         choose_crypto_provider();
         let lifecycle = Lifecycle::default();
         let metrics = Metrics::new();
-        let verifier = TokenVerifier::new(&config.auth, metrics.clone())?;
-        let issuer = match TokenIssuer::new(&config.auth) {
-            Err(SecretError::NoSecret) => None,
-            other => Some(other?),
-        };
-        // A URL that is unavailable stops no start: it is asked again, and meanwhile its tokens are refused.
-        if let Some(keys) = verifier.public_keys()
-            && let Err(why) = keys.refresh().await
-            && let Some(KeySource::File(path)) = &config.auth.key_source
-        {
-            anyhow::bail!("AUTH_JWKS_FILE {} {why}: correct the file or the setting", path.display());
-        }
+        let (verifier, issuer) = tokens(&config, &metrics).await?;
         let limits = settings::accept_limits(&config);
         // Both ports are taken before anything is done, so that one that is not free is told at once; the public one is
         // listened on only when there is something to say.
         let (internal, internal_addr) = take_port(config.listen.internal_addr, "HADIR_INTERNAL_ADDR")?;
         let (public, public_addr) = take_port(config.listen.public_addr, "HADIR_PUBLIC_ADDR")?;
         let internal = Arc::new(listen(internal)?);
-        let waiting = Lifecycle::default();
-        waiting.spawn(accept(
-            Arc::clone(&internal),
-            api::waiting_room(),
-            limits.clone(),
-            waiting.clone(),
-            ended(&waiting),
-        ));
+        let waiting = open_waiting_room(&internal, &limits);
         let Backends { store, mirror, node_lock } = backends::open(&mut config, &lifecycle).await?;
         let hub = Arc::new(Hub::new(settings::hub_limits(&config.limits)));
         let (replication, inbox) = Replication::new(
@@ -125,18 +107,10 @@ impl Server {
             keep_place(&tasks, &lifecycle, lock);
         }
         if let Some(keys) = verifier.public_keys() {
-            tasks.keep("public_keys", "Refreshes the keys that tokens are verified with.", {
-                let keys = Arc::clone(keys);
-                move || Arc::clone(&keys).keep()
-            });
+            keep_keys(&tasks, keys);
         }
         let api = Api::new(ApiParts {
-            settings: Arc::new(ApiSettings {
-                allowed_origins: config.listen.allowed_origins.clone(),
-                body_bytes: config.limits.body_bytes,
-                body_timeout: config.limits.body_timeout,
-                sse_comment_interval: config.timing.sse_comment_interval,
-            }),
+            settings: Arc::new(settings::api_settings(&config)),
             verifier: verifier.clone(),
             presence: Arc::clone(&presence),
             sessions: Arc::clone(&sessions),
@@ -157,10 +131,7 @@ impl Server {
         lifecycle.spawn(accept(internal, internal_router, limits.clone(), lifecycle.clone(), ended(&lifecycle)));
 
         // Before anybody is told that a mitra is busy with a session whose time has run out.
-        while let Err(error @ PresenceError::Unavailable(_)) = sessions.expire_overdue().await {
-            tracing::warn!(%error, "sessions whose time ran out wait for the store");
-            sleep(backends::PATIENCE).await;
-        }
+        expire_overdue(&sessions).await;
         let callees = tasks::Callees {
             replication: &replication,
             cluster: &cluster,
@@ -364,6 +335,43 @@ fn take_port(address: SocketAddr, setting: &str) -> Result<(TcpSocket, SocketAdd
 
 fn listen(socket: TcpSocket) -> Result<TcpListener> {
     Ok(socket.listen(BACKLOG)?)
+}
+
+/// What verifies tokens, and what signs them unless only public keys are configured.
+async fn tokens(config: &Config, metrics: &Metrics) -> Result<(TokenVerifier, Option<TokenIssuer>)> {
+    let verifier = TokenVerifier::new(&config.auth, metrics.clone())?;
+    let issuer = match TokenIssuer::new(&config.auth) {
+        Err(SecretError::NoSecret) => None,
+        other => Some(other?),
+    };
+    // A URL that is unavailable stops no start: it is asked again, and meanwhile its tokens are refused.
+    if let Some(keys) = verifier.public_keys()
+        && let Err(why) = keys.refresh().await
+        && let Some(KeySource::File(path)) = &config.auth.key_source
+    {
+        anyhow::bail!("AUTH_JWKS_FILE {} {why}: correct the file or the setting", path.display());
+    }
+    Ok((verifier, issuer))
+}
+
+/// Answers on the internal port until there is more to say.
+fn open_waiting_room(internal: &Arc<TcpListener>, limits: &AcceptLimits) -> Lifecycle {
+    let waiting = Lifecycle::default();
+    let room = accept(Arc::clone(internal), api::waiting_room(), limits.clone(), waiting.clone(), ended(&waiting));
+    waiting.spawn(room);
+    waiting
+}
+
+async fn expire_overdue(sessions: &Sessions) {
+    while let Err(error @ PresenceError::Unavailable(_)) = sessions.expire_overdue().await {
+        tracing::warn!(%error, "sessions whose time ran out wait for the store");
+        sleep(backends::PATIENCE).await;
+    }
+}
+
+fn keep_keys(tasks: &Tasks, keys: &Arc<PublicKeys>) {
+    let keys = Arc::clone(keys);
+    tasks.keep("public_keys", "Refreshes the keys that tokens are verified with.", move || Arc::clone(&keys).keep());
 }
 
 /// Keeps this node's place among the nodes of its store. A node that lost it for good gives up, and so does one

@@ -1,6 +1,7 @@
 //! What each part takes from the configuration.
 
 use crate::{
+    api::ApiSettings,
     config::{Config, LimitsConfig},
     gateway::{AcceptLimits, GatewaySettings, PlaceLimits},
     hub::HubLimits,
@@ -43,6 +44,15 @@ pub(super) fn presence_settings(config: &Config) -> PresenceSettings {
         offline_after: config.timing.offline_after,
         auto_offline_interval: config.timing.auto_offline_interval,
         restraint_release: config.timing.restraint_release,
+    }
+}
+
+pub(super) fn api_settings(config: &Config) -> ApiSettings {
+    ApiSettings {
+        allowed_origins: config.listen.allowed_origins.clone(),
+        body_bytes: config.limits.body_bytes,
+        body_timeout: config.limits.body_timeout,
+        sse_comment_interval: config.timing.sse_comment_interval,
     }
 }
 

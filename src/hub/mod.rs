@@ -8,9 +8,12 @@
 //! Architecture invariant: no method here blocks on anything but a short, uncontended lock, and no guard leaves it.
 
 mod connection;
+mod frames;
+mod heartbeats;
 mod last_heartbeat;
 mod moments;
 mod news;
+mod orders;
 mod pending;
 mod seat;
 
@@ -20,7 +23,6 @@ mod atomic {
 }
 
 use std::{
-    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -33,20 +35,18 @@ use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 pub use connection::{Connection, Place, Registration};
+pub use frames::Published;
 pub use moments::TURN;
 pub use news::{AvailabilityNews, DashboardNews};
 pub use pending::PendingBeat;
 pub use seat::{Belief, Seat};
 
 use crate::{
-    domain::{MitraId, Role, SocketCounts, StatusChange, SubjectId},
+    domain::{MitraId, Role, SocketCounts, SubjectId},
     protocol::{Close, ErrorCode},
 };
 use moments::Moments;
 use pending::Pending;
-
-/// A node that did not turn its wheel for so long was frozen or starved.
-const FROZEN: Duration = Duration::from_secs(1);
 
 /// How many sockets one subject, and all subjects together, may hold on this node.
 #[derive(Clone, Copy, Debug)]
@@ -211,130 +211,6 @@ impl Hub {
         Arc::clone(&entry)
     }
 
-    /// A heartbeat: any frame of an authenticated mitra socket, at `now_ms`. Allocates nothing and waits for nothing.
-    pub fn beat(&self, connection: &Connection, now_ms: u64) {
-        connection.heard(now_ms);
-        if let Some(seat) = connection.seat() {
-            self.pending.mark(seat, now_ms);
-        }
-    }
-
-    /// A heartbeat that came by REST; joins the same batch. `online_epoch` as the caller last read it.
-    pub fn beat_detached(&self, id: MitraId, online_epoch: i64, now_ms: u64) {
-        let held = self.seats.get(&id).map(|seat| Arc::clone(&seat));
-        // The same one however often it beats: its marks keep it from waiting twice.
-        let seat =
-            held.unwrap_or_else(|| Arc::clone(&self.detached.entry(id).or_insert_with(|| Arc::new(Seat::new(id)))));
-        seat.learn_epoch(online_epoch);
-        self.pending.mark(&seat, now_ms);
-    }
-
-    /// Lets go of mitras without a socket whose heartbeats wait for nothing any more.
-    pub fn forget_detached(&self) {
-        self.detached.retain(|_, seat| seat.is_waiting());
-    }
-
-    /// Wakes the sockets whose moment has come; called once per [`TURN`].
-    pub fn wake_due(&self) {
-        let now = self.now_ms();
-        let before = self.woke_ms.swap(now, Relaxed);
-        if before > 0 && now.saturating_sub(before) > FROZEN.as_millis() as u64 {
-            self.thawed_ms.store(now, Relaxed);
-        }
-        self.moments.walk(now);
-    }
-
-    /// When this node last came to itself after it was frozen or starved; 0 when it never was. What it did not hear before
-    /// then is no silence of anybody.
-    pub fn thawed_ms(&self) -> u64 {
-        self.thawed_ms.load(Relaxed)
-    }
-
-    /// Takes every pending heartbeat, into a list that the caller keeps for the next time.
-    pub fn take_pending(&self, into: &mut Vec<PendingBeat>) {
-        self.pending.take(into);
-    }
-
-    /// Puts back heartbeats that could not be delivered; a newer beat of the same mitra wins.
-    pub fn put_back(&self, beats: &mut Vec<PendingBeat>) {
-        for beat in beats.drain(..) {
-            self.pending.mark(&beat.seat, beat.at_ms);
-        }
-    }
-
-    /// The mitras with a socket on this node and the time of their last beat, for re-assertion.
-    pub fn seats(&self) -> Vec<Arc<Seat>> {
-        self.seats.iter().map(|seat| Arc::clone(&seat)).collect()
-    }
-
-    /// The seat of a mitra with a socket here.
-    pub fn seat_of(&self, id: MitraId) -> Option<Arc<Seat>> {
-        self.seats.get(&id).map(|seat| Arc::clone(&seat))
-    }
-
-    /// Tells a mitra's sockets here what is true now; an older fence than the one they know is ignored. A deactivated
-    /// mitra's sockets are ordered to close.
-    pub fn apply_status(&self, change: &StatusChange) {
-        let Some(seat) = self.seat_of(change.mitra_id) else { return };
-        if !seat.learn(change) {
-            return;
-        }
-        let close = !change.active;
-        self.each_of(change.mitra_id.into(), |connection| {
-            if close && connection.holder().role == Role::Mitra {
-                connection.order(Close::DEACTIVATED);
-            } else {
-                connection.wake();
-            }
-        });
-    }
-
-    /// Orders those of a subject's sockets to close that were not ordered to before. Returns how many there were.
-    pub fn disconnect(&self, subject: SubjectId, close: &Close) -> u64 {
-        let mut closed = 0;
-        self.each_of(subject, |connection| {
-            if !connection.is_ordered() {
-                connection.order(close.clone());
-                closed += 1;
-            }
-        });
-        closed
-    }
-
-    /// Orders every socket that stands on one of these sign-ins to close. One walk over the sockets, however many are named.
-    pub fn revoke(&self, sessions: &HashSet<Uuid>) -> u64 {
-        let mut closed = 0;
-        if sessions.is_empty() {
-            return closed;
-        }
-        let is_revoked = |connection: &Connection| connection.session().is_some_and(|one| sessions.contains(&one));
-        for of_subject in &self.holders {
-            for connection in of_subject.iter().filter(|connection| is_revoked(connection)) {
-                connection.order(Close::REVOKED);
-                closed += 1;
-            }
-        }
-        closed
-    }
-
-    /// The sign-ins that sockets here stand on.
-    pub fn sign_ins(&self) -> Vec<Uuid> {
-        let mut held: Vec<Uuid> = self
-            .holders
-            .iter()
-            .flat_map(|of_subject| of_subject.iter().filter_map(|connection| connection.session()).collect::<Vec<_>>())
-            .collect();
-        held.sort_unstable();
-        held.dedup();
-        held
-    }
-
-    fn each_of(&self, subject: SubjectId, mut visit: impl FnMut(&Connection)) {
-        if let Some(of_subject) = self.holders.get(&subject) {
-            of_subject.iter().for_each(|connection| visit(connection));
-        }
-    }
-
     /// How many sockets a subject holds on this node.
     pub fn sockets_of(&self, subject: SubjectId) -> u64 {
         self.holders.get(&subject).map_or(0, |of_subject| of_subject.len() as u64)
@@ -355,57 +231,6 @@ impl Hub {
         let one_more = |taken: u64| (taken < self.limits.sockets).then_some(taken + 1);
         self.occupied.fetch_update(Relaxed, Relaxed, one_more).ok()?;
         Some(Place { hub: Arc::clone(self) })
-    }
-
-    /// The newest availability frame; the receiver is marked unseen so that its first look returns at once.
-    pub fn watch_availability(&self) -> watch::Receiver<Option<Arc<AvailabilityNews>>> {
-        let mut receiver = self.availability.subscribe();
-        receiver.mark_changed();
-        receiver
-    }
-
-    /// The dashboard frames. The first look returns at once only when somebody watches already: otherwise the newest frame is
-    /// as old as the last dashboard's leaving.
-    pub fn watch_dashboard(&self) -> watch::Receiver<Option<Arc<DashboardNews>>> {
-        let watched = self.has_dashboards();
-        let mut receiver = self.dashboard.subscribe();
-        if watched {
-            receiver.mark_changed();
-        }
-        receiver
-    }
-
-    /// Whether anybody looks at the dashboard; its frame is not even computed otherwise.
-    pub fn has_dashboards(&self) -> bool {
-        self.dashboard.receiver_count() > 0
-    }
-
-    /// The newest availability, if there is one yet.
-    pub fn availability(&self) -> Option<Arc<AvailabilityNews>> {
-        self.availability.borrow().clone()
-    }
-
-    /// Publishes a snapshot to every watcher of this node. What only confirms the newest one (same epoch, same version,
-    /// later `as_of`) replaces it quietly, so that the next look is fresh and nobody is woken; what is older within the
-    /// same epoch is ignored. Epochs are not ordered: which one is in force is the caller's to know.
-    pub fn publish(&self, news: AvailabilityNews) -> Published {
-        let mut outcome = Published::Ignored;
-        self.availability.send_if_modified(|held| {
-            outcome = match held {
-                Some(held) => news.against(held),
-                None => Published::Pushed,
-            };
-            if outcome != Published::Ignored {
-                *held = Some(Arc::new(news));
-            }
-            outcome == Published::Pushed
-        });
-        outcome
-    }
-
-    /// Publishes a dashboard frame; the caller produces them in order.
-    pub fn publish_dashboard(&self, news: DashboardNews) {
-        self.dashboard.send_replace(Some(Arc::new(news)));
     }
 
     /// From now on this node is leaving: every session tells its client when to dial again, at a moment of its own within
@@ -431,17 +256,6 @@ impl Hub {
         let spread = self.drain_ms.load(Relaxed);
         (spread > 0).then_some(spread)
     }
-}
-
-/// What became of a published snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Published {
-    /// Every watcher is being sent it.
-    Pushed,
-    /// It confirmed what watchers have; nobody was woken.
-    Confirmed,
-    /// It was older than what watchers have.
-    Ignored,
 }
 
 fn replace_longest_silent(of_subject: &[Arc<Connection>], newest: &Connection, limit: usize) {

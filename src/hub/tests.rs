@@ -1,8 +1,8 @@
 use chrono::{TimeDelta, Utc};
 use futures_util::FutureExt;
 
-use super::*;
-use crate::domain::{Fence, MitraFacts, Snapshot, Source, StatusReason};
+use super::{heartbeats::FROZEN, *};
+use crate::domain::{Fence, MitraFacts, Snapshot, Source, StatusChange, StatusReason};
 
 const LIMITS: HubLimits =
     HubLimits { sockets_per_mitra: 2, sockets_per_customer: 2, sockets_per_operator: 2, sockets: 100 };

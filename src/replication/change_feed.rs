@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream::BoxStream};
 use rand::RngExt;
 use tokio::{
     select,
@@ -122,20 +122,7 @@ impl ChangeFeed {
     /// Follows the store for as long as it is polled; looks at recent changes at `cadence`.
     pub async fn follow(self: Arc<Self>, cadence: Duration) {
         let mut cursor = RevisionCursor::default();
-        loop {
-            // Before listening: what is committed from here on is heard or looked at.
-            match self.store.newest_revision().await {
-                Ok(revision) => break cursor.push(self.hub.now_ms(), revision),
-                Err(_) => sleep(RETRY).await,
-            }
-        }
-        let mut bells = loop {
-            match self.store.bells().await {
-                Ok(bells) => break bells,
-                Err(error) => tracing::warn!(%error, "the store's bell cannot be heard"),
-            }
-            sleep(RETRY).await;
-        };
+        let mut bells = self.begin(&mut cursor).await;
         let mut beat = interval(cadence);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut looks, mut pending, mut again) = (0u32, Pending::default(), None);
@@ -146,14 +133,7 @@ impl ChangeFeed {
                 bell = bells.next() => {
                     let Some(bell) = bell else { return };
                     pending.note(bell, self.hub.now_ms());
-                    let gather = Duration::from_millis(rand::rng().random_range(GATHER_MS));
-                    let mut gathering = std::pin::pin!(sleep(gather));
-                    while let Some(bell) = select! {
-                        bell = bells.next() => bell,
-                        () = gathering.as_mut() => None,
-                    } {
-                        pending.note(bell, self.hub.now_ms());
-                    }
+                    self.gather(&mut bells, &mut pending).await;
                 }
                 _ = beat.tick() => {
                     looks += 1;
@@ -210,6 +190,35 @@ impl ChangeFeed {
                     }
                 }
             }
+        }
+    }
+
+    /// Notes how far the store has come and begins to listen, in this order: what is committed meanwhile is heard or found.
+    async fn begin(&self, cursor: &mut RevisionCursor) -> BoxStream<'static, Bell> {
+        loop {
+            match self.store.newest_revision().await {
+                Ok(revision) => break cursor.push(self.hub.now_ms(), revision),
+                Err(_) => sleep(RETRY).await,
+            }
+        }
+        loop {
+            match self.store.bells().await {
+                Ok(bells) => return bells,
+                Err(error) => tracing::warn!(%error, "the store's bell cannot be heard"),
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    /// Notes what else is heard within a short random time.
+    async fn gather(&self, bells: &mut BoxStream<'static, Bell>, pending: &mut Pending) {
+        let gather = Duration::from_millis(rand::rng().random_range(GATHER_MS));
+        let mut gathering = std::pin::pin!(sleep(gather));
+        while let Some(bell) = select! {
+            bell = bells.next() => bell,
+            () = gathering.as_mut() => None,
+        } {
+            pending.note(bell, self.hub.now_ms());
         }
     }
 

@@ -6,27 +6,14 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
-    metrics::{
-        counter::Counter,
-        family::Family,
-        gauge::Gauge,
-        histogram::{Histogram, exponential_buckets},
-    },
-    registry::Registry,
-};
+use prometheus_client::encoding::text;
 
 use crate::domain::{Counts, Mode, Role, Source};
 
 use super::{
     exposition::{Exposition, plain_text},
-    output::LostLines,
-    process::ProcessCollector,
+    registered::{CloseLabels, Registered},
 };
-
-type One = [(&'static str, &'static str); 1];
-type Two = [(&'static str, &'static str); 2];
 
 /// The role of a socket that has not authenticated.
 const NO_ROLE: &str = "none";
@@ -59,46 +46,10 @@ impl Outcome {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CloseLabels {
-    role: &'static str,
-    code: u32,
-}
-
 /// Every metric of this process.
 #[derive(Clone)]
 pub struct Metrics {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    registry: Registry,
-    sockets: [Gauge; Role::ALL.len()],
-    socket_connects: Family<Two, Counter>,
-    socket_closes: Family<CloseLabels, Counter>,
-    heartbeats: Counter,
-    heartbeat_flush_size: Histogram,
-    heartbeat_flush_seconds: Histogram,
-    mirror_commands: Family<Two, Counter>,
-    store_queries: Family<Two, Counter>,
-    reads: Family<Two, Counter>,
-    modes: [Gauge; Mode::ALL.len()],
-    store_up: Gauge,
-    mirror_epoch_changes: Counter,
-    reseed_seconds: Histogram,
-    reseed_drift: Counter,
-    sweep_runs: Family<Two, Counter>,
-    auto_offline: Counter,
-    auto_offline_left: Gauge,
-    snapshots_published: Counter,
-    snapshot_delivery_seconds: Histogram,
-    pubsub_loop_lag_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
-    watch_skipped: Counter,
-    key_set_refreshes: Family<One, Counter>,
-    key_set_keys: Gauge,
-    key_set_read_timestamp: Gauge,
-    mitras: Family<One, Gauge>,
-    sessions: Family<One, Gauge>,
+    inner: Arc<Registered>,
 }
 
 impl Default for Metrics {
@@ -116,79 +67,7 @@ impl fmt::Debug for Metrics {
 impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(ProcessCollector));
-        let hadir = registry.sub_registry_with_prefix("hadir");
-        hadir.register_collector(Box::new(LostLines));
-        // A counter's name gets `_total` when it is encoded.
-        let sockets: Family<One, Gauge> = register(hadir, "sockets", "Authenticated sockets now");
-        let modes: Family<One, Gauge> = register(hadir, "mode", "1 for the mode that this node is in");
-        let inner = Inner {
-            sockets: Role::ALL.map(|role| sockets.get_or_create_owned(&[("role", role.as_str())])),
-            socket_connects: register(hadir, "socket_connects", "Sockets that were asked for"),
-            socket_closes: register(hadir, "socket_closes", "Sockets that were closed, by close code"),
-            heartbeats: register(hadir, "heartbeats", "Heartbeats heard"),
-            heartbeat_flush_size: histogram(
-                hadir,
-                "heartbeat_flush_size",
-                "Heartbeats in one batch to the mirror",
-                exponential_buckets(1.0, 4.0, 8),
-            ),
-            heartbeat_flush_seconds: histogram(
-                hadir,
-                "heartbeat_flush_seconds",
-                "Time of one batch to the mirror",
-                exponential_buckets(0.000_5, 2.0, 12),
-            ),
-            mirror_commands: register(hadir, "mirror_commands", "Calls to the mirror"),
-            store_queries: register(hadir, "store_queries", "Calls to the store"),
-            reads: register(hadir, "reads", "Questions answered, by where the answer came from"),
-            modes: Mode::ALL.map(|mode| modes.get_or_create_owned(&[("mode", mode.as_str())])),
-            store_up: register(hadir, "store_up", "Whether the store answered when it was last asked"),
-            mirror_epoch_changes: register(hadir, "mirror_epoch_changes", "Times the mirror was found replaced"),
-            reseed_seconds: histogram(
-                hadir,
-                "reseed_seconds",
-                "Time of one full reseed of the mirror",
-                exponential_buckets(0.005, 2.0, 14),
-            ),
-            reseed_drift: register(hadir, "reseed_drift", "Entries of the mirror that a reseed corrected"),
-            sweep_runs: register(hadir, "sweep_runs", "Runs of the sweeps"),
-            auto_offline: register(hadir, "auto_offline", "Mitras that this node took offline for silence"),
-            auto_offline_left: register(
-                hadir,
-                "auto_offline_left",
-                "Silent mitras that the last sweep of this node left, because it is held back",
-            ),
-            snapshots_published: register(
-                hadir,
-                "snapshots_published",
-                "Snapshots that this node handed to its watchers",
-            ),
-            snapshot_delivery_seconds: histogram(
-                hadir,
-                "snapshot_delivery_seconds",
-                "From the moment of a snapshot, by the mirror's clock, to its being handed to this node's watchers",
-                exponential_buckets(0.001, 2.0, 13),
-            ),
-            pubsub_loop_lag_seconds: register(hadir, "pubsub_loop_lag_seconds", "Last round trip of the pub/sub probe"),
-            watch_skipped: register(
-                hadir,
-                "watch_skipped",
-                "Messages of the mirror that this node was too slow for; it read afresh",
-            ),
-            key_set_refreshes: register(hadir, "key_set_refreshes", "Times the set of public keys was read, by result"),
-            key_set_keys: register(hadir, "key_set_keys", "Public keys in force"),
-            key_set_read_timestamp: register(
-                hadir,
-                "key_set_read_timestamp_seconds",
-                "When the public keys in force were read, seconds since 1970",
-            ),
-            mitras: register(hadir, "mitras", "Mitras by state, as this node last counted"),
-            sessions: register(hadir, "sessions", "Chat sessions by status, as this node last counted"),
-            registry,
-        };
-        let metrics = Self { inner: Arc::new(inner) };
+        let metrics = Self { inner: Arc::new(Registered::new()) };
         metrics.set_counts(&Counts::default());
         metrics
     }
@@ -366,21 +245,6 @@ impl Metrics {
     }
 }
 
-fn register<M>(registry: &mut Registry, name: &str, help: &str) -> M
-where
-    M: prometheus_client::registry::Metric + Clone + Default,
-{
-    let metric = M::default();
-    registry.register(name, help, metric.clone());
-    metric
-}
-
-fn histogram(registry: &mut Registry, name: &str, help: &str, buckets: impl Iterator<Item = f64>) -> Histogram {
-    let histogram = Histogram::new(buckets);
-    registry.register(name, help, histogram.clone());
-    histogram
-}
-
 fn index(role: Role) -> usize {
     match role {
         Role::Mitra => 0,
@@ -395,98 +259,5 @@ fn gauge_value(count: u64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line<'a>(text: &'a str, beginning: &str) -> &'a str {
-        text.lines().find(|line| line.starts_with(beginning)).unwrap_or_else(|| panic!("no {beginning} in\n{text}"))
-    }
-
-    #[test]
-    fn every_metric_has_exactly_its_name() {
-        let metrics = Metrics::new();
-        for role in Role::ALL {
-            metrics.socket_opened(role);
-        }
-        metrics.socket_closed(Role::Customer, 4410);
-        metrics.unauthenticated_socket_closed(4408);
-        metrics.connect_refused(None, "unauthorized");
-        metrics.heartbeat();
-        metrics.heartbeats_flushed(700, Duration::from_millis(3));
-        metrics.mirror_command("beat", Outcome::Timeout);
-        metrics.store_query("set_online", Outcome::Ok);
-        metrics.read("availability", Source::Sqlite);
-        metrics.set_mode(Mode::Live);
-        metrics.set_mode(Mode::Fallback);
-        metrics.mirror_epoch_changed();
-        metrics.reseeded(Duration::from_millis(20), 5);
-        metrics.sweep_ran("auto_offline", Outcome::Skipped);
-        metrics.auto_offlined(2);
-        metrics.snapshot_published();
-        metrics.snapshot_delivered(Duration::from_millis(4));
-        metrics.set_pubsub_loop_lag(Duration::from_micros(1500));
-        metrics.watch_skipped(3);
-        metrics.set_counts(&Counts { online: 50, suspect: 1, ..Counts::default() });
-        metrics.set_sessions([("active", 6)].into_iter());
-        let text = metrics.clone().render(Exposition::OpenMetrics);
-        for expected in [
-            r#"hadir_sockets{role="mitra"} 1"#,
-            r#"hadir_sockets{role="customer"} 0"#,
-            r#"hadir_socket_connects_total{role="mitra",result="ok"} 1"#,
-            r#"hadir_socket_connects_total{role="none",result="unauthorized"} 1"#,
-            r#"hadir_socket_closes_total{role="customer",code="4410"} 1"#,
-            r#"hadir_socket_closes_total{role="none",code="4408"} 1"#,
-            "hadir_heartbeats_total 1",
-            "hadir_heartbeat_flush_size_sum 700.0",
-            "hadir_heartbeat_flush_seconds_count 1",
-            r#"hadir_mirror_commands_total{op="beat",result="timeout"} 1"#,
-            r#"hadir_store_queries_total{op="set_online",result="ok"} 1"#,
-            r#"hadir_reads_total{op="availability",source="sqlite"} 1"#,
-            r#"hadir_mode{mode="live"} 0"#,
-            r#"hadir_mode{mode="fallback"} 1"#,
-            "hadir_mirror_epoch_changes_total 1",
-            "hadir_reseed_seconds_count 1",
-            "hadir_reseed_drift_total 5",
-            r#"hadir_sweep_runs_total{sweep="auto_offline",result="skipped"} 1"#,
-            "hadir_auto_offline_total 2",
-            "hadir_snapshots_published_total 1",
-            r#"hadir_snapshot_delivery_seconds_bucket{le="0.004"} 1"#,
-            "hadir_pubsub_loop_lag_seconds 0.0015",
-            "hadir_watch_skipped_total 3",
-            r#"hadir_mitras{state="online"} 50"#,
-            r#"hadir_mitras{state="available"} 0"#,
-            r#"hadir_sessions{status="active"} 6"#,
-        ] {
-            assert_eq!(line(&text, expected), expected);
-        }
-        assert!(text.ends_with("# EOF\n"), "the content type promises OpenMetrics");
-    }
-
-    #[test]
-    fn sockets_are_at_zero_before_anything_happened_and_return_to_it() {
-        let metrics = Metrics::new();
-        for role in Role::ALL {
-            let zero = format!("hadir_sockets{{role=\"{}\"}} 0", role.as_str());
-            assert_eq!(line(&metrics.render(Exposition::OpenMetrics), &zero), zero);
-            metrics.socket_opened(role);
-            metrics.socket_closed(role, 1000);
-            assert_eq!(line(&metrics.render(Exposition::OpenMetrics), &zero), zero);
-        }
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn the_process_shows_what_it_uses() {
-        let text = Metrics::new().render(Exposition::OpenMetrics);
-        let value = |name: &str| -> f64 {
-            line(&text, &format!("{name} ")).rsplit(' ').next().expect("a value").parse().expect("a number")
-        };
-        assert!(value("process_resident_memory_bytes") > 100_000.0);
-        assert!(value("process_open_fds") >= 1.0);
-        assert!(value("process_max_fds") > value("process_open_fds"));
-        assert!(value("process_cpu_seconds_total") >= 0.0);
-        assert!(value("process_threads") >= 1.0);
-        let age = chrono::Utc::now().timestamp() as f64 - value("process_start_time_seconds");
-        assert!((-5.0..86_400.0).contains(&age), "started {age} seconds ago");
-    }
-}
+#[path = "metrics_tests.rs"]
+mod tests;

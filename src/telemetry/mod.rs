@@ -8,6 +8,7 @@ mod log;
 mod metrics;
 mod output;
 mod process;
+mod registered;
 
 pub use exposition::Exposition;
 pub use log::{LogSetupError, init};

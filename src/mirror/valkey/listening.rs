@@ -10,7 +10,7 @@ use fred::{
 };
 use tokio::{
     sync::{broadcast, watch},
-    time::MissedTickBehavior,
+    time::{Interval, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -66,9 +66,7 @@ pub(super) async fn keep_connected<C, R, F>(
                 if let Ok((error, server)) = error {
                     on_error(&error, server.as_ref());
                 }
-                if connected.send_replace(false) {
-                    last_well = Instant::now();
-                    check.reset();
+                if is_lost(&connected, &mut last_well, &mut check) {
                     on_change(false);
                 }
             }
@@ -101,9 +99,7 @@ pub(super) async fn keep_connected<C, R, F>(
             }
             _ = &mut driver => {
                 // Ends only on errors that the client takes for final; nothing is final here.
-                if connected.send_replace(false) {
-                    last_well = Instant::now();
-                    check.reset();
+                if is_lost(&connected, &mut last_well, &mut check) {
                     on_change(false);
                 }
                 tokio::select! {
@@ -115,6 +111,16 @@ pub(super) async fn keep_connected<C, R, F>(
     }
     let _ = tokio::time::timeout(FAREWELL, client.quit()).await;
     driver.abort();
+}
+
+/// Notes a loss; whether the connection stood until now.
+fn is_lost(connected: &watch::Sender<bool>, last_well: &mut Instant, check: &mut Interval) -> bool {
+    let stood = connected.send_replace(false);
+    if stood {
+        *last_well = Instant::now();
+        check.reset();
+    }
+    stood
 }
 
 /// Subscribes after every connect, and makes sure that the connection which only listens still hears.

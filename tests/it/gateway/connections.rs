@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use hadir::domain::Role;
+use hadir::domain::{Actor, Role};
 use reqwest::Method;
 use serde_json::json;
 use tokio::{
@@ -262,9 +262,13 @@ fn server_end(node: &Node, stream: &TcpStream) -> Option<(u8, u64)> {
 
 /// Waits until the server cannot write any more to this reader.
 async fn stalled(node: &Node, stream: &TcpStream) {
+    let mitra = node.mitra().await;
     let filled = async {
         let (mut most, mut unchanged) = (0, 0);
-        while most == 0 || unchanged < 30 {
+        while most == 0 || unchanged < 5 {
+            // News, of which a reader is told at once.
+            node.presence().go_online(mitra.id, Actor::Mitra).await.expect("online");
+            node.presence().go_offline(mitra.id, Actor::Mitra).await.expect("offline");
             let waiting = server_end(node, stream).map_or(0, |(_, waiting)| waiting);
             unchanged = if waiting == most { unchanged + 1 } else { 0 };
             most = waiting;

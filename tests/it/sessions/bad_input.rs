@@ -20,6 +20,7 @@ on_both!(
 
 const NIL: &str = "00000000-0000-0000-0000-000000000000";
 
+#[expect(clippy::too_many_lines, reason = "one table of bodies")]
 async fn a_body_that_is_not_what_it_must_be_is_400(world: World) {
     let node = world.node().await;
     let desk = Desk::at(&node);

@@ -22,7 +22,7 @@ use crate::{
         },
     },
     presence::{Keys, in_agreement},
-    support::{World, eventually},
+    support::{Node, World, eventually},
 };
 
 const EACH_KIND: u64 = 32;
@@ -144,7 +144,11 @@ async fn sixty_four_writers_of_both_kinds_leave_true_counts_and_no_deadlock() {
     let log = world.postgres_log();
     assert!(!log.contains("deadlock detected"), "{log}");
 
-    // At rest: everything that has an end is over.
+    they_agree_at_rest(&world, &nodes).await;
+}
+
+/// Everything that has an end is over; counts, stores and mirrors say the same.
+async fn they_agree_at_rest(world: &World, nodes: &[Node; 2]) {
     eventually("nothing is left to expire", async || {
         nodes[0].store().next_expiry().await.unwrap().is_none().then_some(())
     })
@@ -156,13 +160,13 @@ async fn sixty_four_writers_of_both_kinds_leave_true_counts_and_no_deadlock() {
     for row in rows {
         let mitra = MitraId(row.get("mitra_id"));
         assert_eq!(i64::from(row.get::<i32, _>("active_sessions")), row.get::<i64, _>("counted"), "{mitra}");
-        for node in &nodes {
+        for node in nodes {
             eventually("the mirror is at rest", async || {
                 let truth = node.store().mitra(mitra).await.unwrap().unwrap();
-                (Keys::of(&world, mitra) == Keys::for_row(&truth)).then_some(())
+                (Keys::of(world, mitra) == Keys::for_row(&truth)).then_some(())
             })
             .await;
-            in_agreement(&world, node, mitra).await;
+            in_agreement(world, node, mitra).await;
         }
     }
 }
