@@ -86,7 +86,7 @@ impl Server {
         // listened on only when there is something to say.
         let (internal, internal_addr) = take_port(config.listen.internal_addr, "HADIR_INTERNAL_ADDR")?;
         let (public, public_addr) = take_port(config.listen.public_addr, "HADIR_PUBLIC_ADDR")?;
-        let internal = Arc::new(listen(internal)?);
+        let internal = Arc::new(listen(internal, &config)?);
         let waiting = open_waiting_room(&internal, &limits);
         let Backends { store, mirror, node_lock } = backends::open(&mut config, &lifecycle).await?;
         let hub = Arc::new(Hub::new(settings::hub_limits(&config.limits)));
@@ -146,7 +146,7 @@ impl Server {
         let public_router = api.public_router(gateway.public_routes().merge(more));
         let leaving = lifecycle.clone();
         let closing = async move { leaving.accepting_stopped().await };
-        lifecycle.spawn(accept(Arc::new(listen(public)?), public_router, limits, lifecycle.clone(), closing));
+        lifecycle.spawn(accept(Arc::new(listen(public, &config)?), public_router, limits, lifecycle.clone(), closing));
         Ok(Self {
             config,
             public_addr,
@@ -333,7 +333,13 @@ fn take_port(address: SocketAddr, setting: &str) -> Result<(TcpSocket, SocketAdd
     taken().with_context(|| format!("cannot listen on {address}: stop what listens there or set {setting} to another"))
 }
 
-fn listen(socket: TcpSocket) -> Result<TcpListener> {
+/// Bounds what the kernel holds for a peer that does not read (SO_SNDBUF, of which it takes the double): left to itself it
+/// grows to megabytes before anybody notices. Connections inherit it, also one that comes before the first is accepted.
+fn listen(socket: TcpSocket, config: &Config) -> Result<TcpListener> {
+    let bytes = u32::try_from(config.limits.write_buffer_bytes).unwrap_or(u32::MAX);
+    if let Err(error) = socket.set_send_buffer_size(bytes) {
+        tracing::debug!(%error, "the send buffers could not be bounded");
+    }
     Ok(socket.listen(BACKLOG)?)
 }
 

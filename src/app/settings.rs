@@ -64,7 +64,6 @@ pub(super) fn accept_limits(config: &Config) -> AcceptLimits {
             per_address: limits.http_connections_per_address,
             exempt: config.listen.trusted_proxies.clone(),
         },
-        send_buffer_bytes: limits.write_buffer_bytes,
         header_read_timeout: limits.header_read_timeout,
         header_bytes: limits.header_bytes,
         keep_alive: limits.keep_alive,

@@ -49,9 +49,6 @@ pub struct AcceptLimits {
     pub header_bytes: usize,
     /// How long a connection may idle between requests.
     pub keep_alive: Duration,
-    /// What the kernel holds for a peer that does not read (SO_SNDBUF, of which it takes the double): left to itself it grows
-    /// to megabytes before we notice.
-    pub send_buffer_bytes: usize,
     /// Unacknowledged data for longer than this ends the connection (TCP_USER_TIMEOUT).
     pub dead_peer_after: Duration,
 }
@@ -69,10 +66,6 @@ pub async fn serve(
     lifecycle: Lifecycle,
     closing: impl Future<Output = ()>,
 ) {
-    // Connections inherit it.
-    if let Err(error) = SockRef::from(&*listener).set_send_buffer_size(limits.send_buffer_bytes) {
-        tracing::debug!(%error, "the send buffers could not be bounded");
-    }
     let mut closing = std::pin::pin!(closing);
     let places = Places::new(limits.places.clone());
     let limits = Arc::new(limits);
