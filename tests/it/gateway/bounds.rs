@@ -223,7 +223,6 @@ async fn a_reader_that_stops_reading_is_closed_and_costs_at_most_the_newest(worl
             ("HADIR_LIMIT_STALLED_READER_SECONDS", "0.5"),
             ("HADIR_LIMIT_MESSAGES_PER_SECOND", "100000"),
             ("HADIR_LIMIT_BYTES_PER_SECOND", "1000000000"),
-            ("HADIR_LIMIT_WRITE_BUFFER_BYTES", "4096"),
         ])
         .await;
     let mut client = Client::dial(node.public(), "/ws/availability", &node.token(Role::Customer)).await;
