@@ -1,6 +1,6 @@
 //! Tokens signed by an identity provider, whose keys are published by a real HTTP server.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use chrono::Utc;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
