@@ -380,43 +380,6 @@ fn keep_keys(tasks: &Tasks, keys: &Arc<PublicKeys>) {
     tasks.keep("public_keys", "Refreshes the keys that tokens are verified with.", move || Arc::clone(&keys).keep());
 }
 
-/// What verifies tokens, and what signs them unless only public keys are configured.
-async fn tokens(config: &Config, metrics: &Metrics) -> Result<(TokenVerifier, Option<TokenIssuer>)> {
-    let verifier = TokenVerifier::new(&config.auth, metrics.clone())?;
-    let issuer = match TokenIssuer::new(&config.auth) {
-        Err(SecretError::NoSecret) => None,
-        other => Some(other?),
-    };
-    // A URL that is unavailable stops no start: it is asked again, and meanwhile its tokens are refused.
-    if let Some(keys) = verifier.public_keys()
-        && let Err(why) = keys.refresh().await
-        && let Some(KeySource::File(path)) = &config.auth.key_source
-    {
-        anyhow::bail!("AUTH_JWKS_FILE {} {why}: correct the file or the setting", path.display());
-    }
-    Ok((verifier, issuer))
-}
-
-/// Answers on the internal port until there is more to say.
-fn open_waiting_room(internal: &Arc<TcpListener>, limits: &AcceptLimits) -> Lifecycle {
-    let waiting = Lifecycle::default();
-    let room = accept(Arc::clone(internal), api::waiting_room(), limits.clone(), waiting.clone(), ended(&waiting));
-    waiting.spawn(room);
-    waiting
-}
-
-async fn expire_overdue(sessions: &Sessions) {
-    while let Err(error @ PresenceError::Unavailable(_)) = sessions.expire_overdue().await {
-        tracing::warn!(%error, "sessions whose time ran out wait for the store");
-        sleep(backends::PATIENCE).await;
-    }
-}
-
-fn keep_keys(tasks: &Tasks, keys: &Arc<PublicKeys>) {
-    let keys = Arc::clone(keys);
-    tasks.keep("public_keys", "Refreshes the keys that tokens are verified with.", move || Arc::clone(&keys).keep());
-}
-
 /// Keeps this node's place among the nodes of its store. A node that lost it for good gives up, and so does one
 /// whose task did not end as it should: nobody would hold the place.
 fn keep_place(tasks: &Tasks, lifecycle: &Lifecycle, lock: NodeLock) {
