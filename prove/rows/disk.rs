@@ -131,7 +131,7 @@ async fn judge(bench: &Bench, short: bool, outcome: &mut Outcome) -> Result<()> 
     let life =
         Life { nodes: vec![bench.server.public], journal: Arc::clone(&journal), gate: Arc::new(Semaphore::new(16)) };
     let fleet: Vec<Mitra> = (0..MITRAS).map(|number| Mitra::live(number, 0, Manner::Beats, &life)).collect();
-    let _observers = Observers::of(&[bench.door.clone()], &journal);
+    let _observers = Observers::of(std::slice::from_ref(&bench.door), &journal);
     let all = async || journal.newest(0).is_some_and(|frame| frame.available == MITRAS);
     until(PATIENCE, all).await.context("the fleet does not come online")?;
     let pid = bench.server.usage.pid();

@@ -70,12 +70,7 @@ pub async fn valkey_cut(stage: &mut Stage) -> Result<Outcome> {
                         }
                     });
                 }
-                for turn in 0..4 {
-                    let traffic = if turn % 2 == 0 { Traffic::Cut } else { Traffic::Flows };
-                    stage.nodes.iter().for_each(|node| node.mirror.set(traffic));
-                    sleep(Duration::from_secs(2)).await;
-                }
-                stage.nodes.iter().for_each(|node| node.mirror.set(Traffic::Cut));
+                mirror_comes_and_goes(stage).await;
                 winners = accepts_at_once(&stage.doors()).await?;
                 stage.nodes.iter().for_each(|node| node.mirror.set(Traffic::Flows));
                 Ok(())
@@ -104,6 +99,15 @@ pub async fn valkey_cut(stage: &mut Stage) -> Result<Outcome> {
     ));
     outcome.check(work.accepted.load(Relaxed) > 50, || "hardly a session was accepted".to_owned());
     Ok(outcome)
+}
+
+/// Two outages of Valkey, and the beginning of a third.
+async fn mirror_comes_and_goes(stage: &Stage) {
+    for traffic in [Traffic::Cut, Traffic::Flows, Traffic::Cut, Traffic::Flows] {
+        stage.nodes.iter().for_each(|node| node.mirror.set(traffic));
+        sleep(Duration::from_secs(2)).await;
+    }
+    stage.nodes.iter().for_each(|node| node.mirror.set(Traffic::Cut));
 }
 
 /// So many milliseconds, drawn at random.

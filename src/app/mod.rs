@@ -111,22 +111,7 @@ impl Server {
         if let Some(keys) = verifier.public_keys() {
             keep_keys(&tasks, keys);
         }
-        let api = Api::new(ApiParts {
-            settings: Arc::new(settings::api_settings(&config)),
-            verifier: verifier.clone(),
-            presence: Arc::clone(&presence),
-            sessions: Arc::clone(&sessions),
-            tasks: tasks.clone(),
-            metrics: metrics.clone(),
-            lifecycle: lifecycle.clone(),
-        });
-        let gateway = Gateway::new(
-            settings::gateway_settings(&config),
-            verifier,
-            Arc::clone(&presence),
-            metrics.clone(),
-            lifecycle.clone(),
-        );
+        let (api, gateway) = edges(&config, verifier, &presence, &sessions, &tasks, &metrics, &lifecycle);
         waiting.stop(WAITING_ROOM_CLOSES).await;
         let internal_router = api.internal_router(gateway.internal_routes());
         // Probes and operators are answered while sockets leave.
@@ -341,6 +326,30 @@ pub async fn demo(mut config: Config, size: DemoSize) -> Result<()> {
 /// Applies migrations; with `new_generation` also declares that the database was restored. Says what it did.
 pub async fn migrate(config: Config, new_generation: bool) -> Result<String> {
     backends::migrate(&config, new_generation).await
+}
+
+/// What answers REST, and what holds sockets.
+fn edges(
+    config: &Config,
+    verifier: TokenVerifier,
+    presence: &Arc<Presence>,
+    sessions: &Arc<Sessions>,
+    tasks: &Tasks,
+    metrics: &Metrics,
+    lifecycle: &Lifecycle,
+) -> (Api, Arc<Gateway>) {
+    let api = Api::new(ApiParts {
+        settings: Arc::new(settings::api_settings(config)),
+        verifier: verifier.clone(),
+        presence: Arc::clone(presence),
+        sessions: Arc::clone(sessions),
+        tasks: tasks.clone(),
+        metrics: metrics.clone(),
+        lifecycle: lifecycle.clone(),
+    });
+    let gateway = settings::gateway_settings(config);
+    let gateway = Gateway::new(gateway, verifier, Arc::clone(presence), metrics.clone(), lifecycle.clone());
+    (api, gateway)
 }
 
 /// What verifies tokens, and what signs them unless only public keys are configured.

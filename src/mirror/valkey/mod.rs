@@ -102,6 +102,19 @@ pub struct ValkeyMirror {
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// The arguments that every script is given first.
+fn fixed_arguments(settings: &MirrorSettings, keys: &Keys, store: &str) -> [Value; 6] {
+    [
+        Value::Integer(millis(settings.suspect_after)),
+        // Zero would be refused by the server.
+        Value::Integer(millis(settings.snapshot_ttl).max(1)),
+        Value::Integer(millis(settings.snapshot_window)),
+        Value::from(keys.events.as_str()),
+        Value::from(keys.control.as_str()),
+        Value::from(store),
+    ]
+}
+
 impl ValkeyMirror {
     /// Begins to dial and waits a second at most; a server that is away is no error, it is tried again without end.
     /// The tasks behind it run on `tracker` until [`crate::mirror::Mirror::close`].
@@ -121,17 +134,7 @@ impl ValkeyMirror {
         }
         let keys = Keys::new(&prefix, connection.database);
         let store = settings.store.map(|store| store.to_string()).unwrap_or_default();
-        let MirrorSettings { suspect_after, snapshot_ttl, snapshot_window } = settings.mirror;
-        let fixed_arguments = [
-            Value::Integer(millis(suspect_after)),
-            // Zero would be refused by the server.
-            Value::Integer(millis(snapshot_ttl).max(1)),
-            Value::Integer(millis(snapshot_window)),
-            Value::from(keys.events.as_str()),
-            Value::from(keys.control.as_str()),
-            Value::from(store.as_str()),
-        ];
-
+        let fixed_arguments = fixed_arguments(&settings.mirror, &keys, &store);
         let (events, _) = broadcast::channel(EVENT_QUEUE);
         let stop = CancellationToken::new();
         let (commands_state, mut connected) = watch::channel(false);
@@ -176,7 +179,7 @@ impl ValkeyMirror {
             node: settings.node,
             store,
             is_foreign: AtomicBool::new(false),
-            node_life: NODE_LIFE.min(suspect_after),
+            node_life: NODE_LIFE.min(settings.mirror.suspect_after),
             fixed_arguments,
             events,
             connected,
