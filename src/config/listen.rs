@@ -24,13 +24,13 @@ const INTERNAL_ADDR: Setting<ListenAddress> = Setting::new(
 const ALLOWED_ORIGINS: Setting<Vec<String>> = Setting::new(
     "HADIR_ALLOWED_ORIGINS",
     parse::origins,
-    "Exact browser origins that may connect, comma separated; also the CORS list. An origin whose host is the request's own host is always allowed.",
+    "Browser origins that may connect, exact and comma separated; also the CORS list. An origin with the request's own host is always allowed.",
 )
 .default("");
 const TRUSTED_PROXIES: Setting<Vec<IpNet>> = Setting::new(
     "HADIR_TRUSTED_PROXIES",
     parse::networks,
-    "Networks whose `X-Forwarded-For` header is believed, comma separated.",
+    "Networks of proxies whose `X-Forwarded-For` Hadir trusts, comma separated.",
 )
 .default("");
 

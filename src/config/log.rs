@@ -11,13 +11,13 @@ use super::{
 const NODE_ID: Setting<String> = Setting::new(
     "HADIR_NODE_ID",
     parse::node_word,
-    "This node's name in logs, metrics and frames: letters, digits, - and _. Different on every node: a second one with the same name takes another, and logs an error.",
+    "Name of this node in logs, metrics and frames: letters, digits, - and _. Each node needs its own: a second node with this name takes another and logs an error.",
 )
 .unset("random at each start");
 const LOG: Setting<String> = Setting::new(
     "HADIR_LOG",
     filter,
-    "What is logged: a level (error, warn, info, debug, trace) or a filter such as `info,hadir::sweeps=debug`.",
+    "What Hadir logs: a level (error, warn, info, debug, trace) or a filter such as `info,hadir::sweeps=debug`.",
 )
 .default("info");
 const LOG_FORMAT: Setting<LogFormat> =
