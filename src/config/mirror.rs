@@ -35,9 +35,12 @@ const TLS_CERT: Setting<PathBuf> =
         .unset("none");
 const TLS_KEY: Setting<PathBuf> =
     Setting::new("VALKEY_TLS_KEY_FILE", parse::path, "PEM file of the key of VALKEY_TLS_CERT_FILE.").unset("none");
-const KEY_PREFIX: Setting<String> =
-    Setting::new("VALKEY_KEY_PREFIX", parse::any_text, "Before every key and channel, for other programs too.")
-        .unset("none; {hadir}: with a cluster");
+const KEY_PREFIX: Setting<String> = Setting::new(
+    "VALKEY_KEY_PREFIX",
+    parse::any_text,
+    "Before every key and channel, for other programs too. Each store on a shared Valkey needs its own.",
+)
+.unset("none; {hadir}: with a cluster");
 const COMMAND_TIMEOUT: Setting<Duration> =
     Setting::new("HADIR_MIRROR_COMMAND_TIMEOUT_MS", parse::milliseconds, "Longest wait for one answer of Valkey.")
         .default("300")
