@@ -25,47 +25,47 @@ const JWT_SECRET: Setting<Secret> = Setting::new(
 const JWT_SECRET_PREVIOUS: Setting<Secret> = Setting::new(
     "AUTH_JWT_SECRET_PREVIOUS",
     parse::signing_secret,
-    "Also verifies tokens, while the secret is being rotated.",
+    "Also verifies tokens while you rotate the secret.",
 )
 .hidden();
 const JWKS_FILE: Setting<PathBuf> = Setting::new(
     "AUTH_JWKS_FILE",
     parse::path,
-    "File with public keys that verify tokens too: a JSON Web Key Set (RS256, ES256, EdDSA). Read again each AUTH_JWKS_REFRESH_SECONDS.",
+    "File of public keys that also verify tokens: a JSON Web Key Set (RS256, ES256, EdDSA). Hadir reads it again every AUTH_JWKS_REFRESH_SECONDS.",
 );
 const JWKS_URL: Setting<Url> = Setting::new(
     "AUTH_JWKS_URL",
     parse::key_set_url,
-    "Address of public keys that verify tokens too: https, or http on this machine. Fetched again each AUTH_JWKS_REFRESH_SECONDS and at an unknown key.",
+    "URL of public keys that also verify tokens: https, or http on this machine. Hadir reads it again every AUTH_JWKS_REFRESH_SECONDS and at an unknown key.",
 );
 const JWKS_REFRESH: Setting<Duration> =
-    Setting::new("AUTH_JWKS_REFRESH_SECONDS", parse::seconds, "Cadence at which public keys are read again.")
+    Setting::new("AUTH_JWKS_REFRESH_SECONDS", parse::seconds, "Interval at which Hadir reads public keys again.")
         .default("300")
         .unit("seconds");
 const CLAIM_SUB: Setting<String> = Setting::new(
     "AUTH_CLAIM_SUB",
     parse::text,
-    "Claim that holds the subject's UUID, as a dotted path: `sub`, `app_metadata.hadir_id`.",
+    "Claim with the subject's UUID, as a dotted path: `sub`, `app_metadata.hadir_id`.",
 )
 .default("sub");
 const CLAIM_ROLE: Setting<String> = Setting::new(
     "AUTH_CLAIM_ROLE",
     parse::text,
-    "Claim that holds the role, as a dotted path: `role`, `realm_access.roles`. A list of texts needs AUTH_ROLE_MAP.",
+    "Claim with the role, as a dotted path: `role`, `realm_access.roles`. A list of texts needs AUTH_ROLE_MAP.",
 )
 .default("role");
 const ROLE_MAP: Setting<Vec<(String, Role)>> = Setting::new(
     "AUTH_ROLE_MAP",
     parse::role_map,
-    "Foreign words for roles, comma separated: `partner=mitra,admin=dashboard`. With it, tokens of public keys use these words only.",
+    "The provider's names of roles, comma separated: `partner=mitra,admin=dashboard`. With it, tokens of public keys may use these names only.",
 )
 .default("");
 const JWT_ISSUER: Setting<String> =
-    Setting::new("AUTH_JWT_ISSUER", parse::text, "Required `iss` of every token.").unset("`iss` is not looked at");
+    Setting::new("AUTH_JWT_ISSUER", parse::text, "Required `iss` of every token.").unset("`iss` is not checked");
 const JWT_AUDIENCE: Setting<String> =
-    Setting::new("AUTH_JWT_AUDIENCE", parse::text, "Required `aud` of every token.").unset("`aud` is not looked at");
+    Setting::new("AUTH_JWT_AUDIENCE", parse::text, "Required `aud` of every token.").unset("`aud` is not checked");
 const ACCESS_TOKEN_TTL: Setting<Duration> =
-    Setting::new("ACCESS_TOKEN_TTL_SECONDS", parse::seconds, "Life of the tokens that `hadir token` gives.")
+    Setting::new("ACCESS_TOKEN_TTL_SECONDS", parse::seconds, "Lifetime of the tokens that `hadir token` prints.")
         .default("3600")
         .unit("seconds");
 
@@ -124,7 +124,7 @@ pub struct AuthConfig {
     pub issuer: Option<String>,
     /// Required `aud`; `None`: not looked at.
     pub audience: Option<String>,
-    /// Life of the tokens that `hadir token` gives.
+    /// Lifetime of the tokens that `hadir token` prints.
     pub access_token_ttl: Duration,
 }
 

@@ -11,21 +11,21 @@ use super::{
 const DELAY: Setting<Duration> = Setting::new(
     "DRAIN_DELAY_SECONDS",
     parse::seconds_or_zero,
-    "Not ready but still accepting, so that load balancers notice first.",
+    "How long a stopping node is not ready but still accepts, so that load balancers notice first.",
 )
 .default("0")
 .unit("seconds");
 const SPREAD: Setting<Duration> = Setting::new(
     "DRAIN_SECONDS",
     parse::seconds_or_zero,
-    "Time over which the sockets of a stopping node are told to reconnect and are closed.",
+    "Time over which a stopping node asks its sockets to reconnect and closes them.",
 )
 .default("20")
 .unit("seconds");
 const STOP: Setting<Duration> = Setting::new(
     "HADIR_STOP_SECONDS",
     parse::seconds,
-    "Longest time, after the drain, for requests in flight, the last flush and closing the stores.",
+    "Longest time after the drain for open requests, the last flush and closing the stores.",
 )
 .default("5")
 .unit("seconds");

@@ -14,49 +14,49 @@ const RESERVED_DESCRIPTORS: usize = 256;
 const FRAME_BYTES: Setting<usize> = Setting::new(
     "HADIR_LIMIT_FRAME_BYTES",
     parse::whole::<usize, 128, 1_048_576>,
-    "Largest message of a client; larger closes 1009.",
+    "Largest message of a client. A larger one closes 1009.",
 )
 .default("4096")
 .unit("bytes");
 const WRITE_BUFFER_BYTES: Setting<usize> = Setting::new(
     "HADIR_LIMIT_WRITE_BUFFER_BYTES",
     parse::whole::<usize, 4096, 1_048_576>,
-    "Largest amount waiting to be written to one socket, in this process, and the size of its send buffer in the kernel.",
+    "Backpressure: the most bytes that wait for one socket in this process, and the size of its send buffer in the kernel.",
 )
 .default("65536")
 .unit("bytes");
 const MESSAGES_PER_SECOND: Setting<u32> = Setting::new(
     "HADIR_LIMIT_MESSAGES_PER_SECOND",
     parse::whole::<u32, 1, 100_000>,
-    "Messages of one socket, sustained; beyond it `rate_limited`, then close 4429.",
+    "Rate limit of one socket's messages, sustained. Beyond it `rate_limited`, then close 4429.",
 )
 .default("20")
 .unit("messages per second");
 const BYTES_PER_SECOND: Setting<u32> = Setting::new(
     "HADIR_LIMIT_BYTES_PER_SECOND",
     parse::whole::<u32, 1024, 1_073_741_824>,
-    "Bytes that one socket sends, sustained, and the size of a burst; beyond it `rate_limited`, then close 4429.",
+    "Rate limit of one socket's bytes, sustained, and the size of a burst. Beyond it `rate_limited`, then close 4429.",
 )
 .default("65536")
 .unit("bytes per second");
 const FRAGMENTS_PER_MESSAGE: Setting<u32> = Setting::new(
     "HADIR_LIMIT_FRAGMENTS_PER_MESSAGE",
     parse::whole::<u32, 1, 100_000>,
-    "Fragments of one message of a client; more close 1009.",
+    "Most fragments of one message of a client. More close 1009.",
 )
 .default("64")
 .unit("fragments");
 const MESSAGE_TIMEOUT: Setting<Duration> = Setting::new(
     "HADIR_LIMIT_MESSAGE_SECONDS",
     parse::seconds,
-    "Longest time from the first byte of a client's message to its last; then close 1009.",
+    "Longest time from the first byte of a client's message to its last. Then close 1009.",
 )
 .default("10")
 .unit("seconds");
 const BAD_MESSAGES_PER_MINUTE: Setting<u32> = Setting::new(
     "HADIR_LIMIT_BAD_MESSAGES_PER_MINUTE",
     parse::whole::<u32, 1, 100_000>,
-    "Messages of one socket that are not understood; the last one of these closes 4500.",
+    "Bad messages of one socket; the last one closes 4500.",
 )
 .default("10")
 .unit("messages per minute");
@@ -74,56 +74,56 @@ const COMMAND_ID_BYTES: Setting<usize> =
 const SOCKETS_PER_MITRA: Setting<usize> = Setting::new(
     "HADIR_LIMIT_SOCKETS_PER_MITRA",
     parse::whole::<usize, 1, 10_000>,
-    "Sockets of one mitra on a node; one more closes the longest-silent one with 4509.",
+    "Most sockets of one mitra on a node. One more closes the longest-silent socket with 4509.",
 )
 .default("10")
 .unit("sockets");
 const SOCKETS_PER_CUSTOMER: Setting<usize> = Setting::new(
     "HADIR_LIMIT_SOCKETS_PER_CUSTOMER",
     parse::whole::<usize, 1, 100_000>,
-    "Sockets and event streams of one customer on a node; beyond it 429.",
+    "Most sockets and event streams of one customer on a node. Beyond it 429.",
 )
 .default("20")
 .unit("sockets");
 const SOCKETS_PER_OPERATOR: Setting<usize> = Setting::new(
     "HADIR_LIMIT_SOCKETS_PER_OPERATOR",
     parse::whole::<usize, 1, 100_000>,
-    "Sockets and event streams of one service or dashboard subject on a node; beyond it 429.",
+    "Most sockets and event streams of one service or dashboard subject on a node. Beyond it 429.",
 )
 .default("100")
 .unit("sockets");
 const UNAUTHENTICATED_PER_IP: Setting<usize> = Setting::new(
     "HADIR_LIMIT_UNAUTHENTICATED_SOCKETS_PER_IP",
     parse::whole::<usize, 1, 1_000_000>,
-    "Sockets of one address that have not authenticated yet; beyond it 429.",
+    "Most sockets of one address that have not authenticated. Beyond it 429.",
 )
 .default("50")
 .unit("sockets");
 const SOCKETS_PER_NODE: Setting<usize> = Setting::new(
     "HADIR_LIMIT_SOCKETS_PER_NODE",
     parse::whole::<usize, 1, 10_000_000>,
-    "Sockets of a node; beyond it 503.",
+    "Most sockets of a node. Beyond it 503.",
 )
 .unset("what the limit of file descriptors allows")
 .unit("sockets");
 const HTTP_CONNECTIONS: Setting<usize> = Setting::new(
     "HADIR_LIMIT_HTTP_CONNECTIONS",
     parse::whole::<usize, 1, 1_000_000>,
-    "Connections of a listener that are no socket: in a handshake, at a request or idle. Beyond it the oldest of the address with most gives way.",
+    "Most connections of a listener that are no socket: in a handshake, in a request or idle. Beyond it Hadir closes the oldest of the address with most.",
 )
 .default("512")
 .unit("connections");
 const HTTP_CONNECTIONS_PER_ADDRESS: Setting<usize> = Setting::new(
     "HADIR_LIMIT_HTTP_CONNECTIONS_PER_ADDRESS",
     parse::whole::<usize, 1, 1_000_000>,
-    "The same of one address, or one /64 of IPv6. HADIR_TRUSTED_PROXIES are exempt.",
+    "The same for one address, or one /64 of IPv6. HADIR_TRUSTED_PROXIES are exempt.",
 )
 .default("256")
 .unit("connections");
 const KEEP_ALIVE: Setting<Duration> = Setting::new(
     "HADIR_LIMIT_KEEP_ALIVE_SECONDS",
     parse::seconds,
-    "How long a connection may idle between two requests. Longer than a load balancer's own idle time, often 60 s.",
+    "How long a connection may idle between two requests. Use more than your load balancer's idle time, often 60 s.",
 )
 .default("75")
 .unit("seconds");
@@ -141,28 +141,28 @@ const HEADER_BYTES: Setting<usize> =
 const FIRST_MESSAGE: Setting<Duration> = Setting::new(
     "HADIR_LIMIT_FIRST_MESSAGE_SECONDS",
     parse::seconds,
-    "Longest time for the first `auth` message of a socket without a token; then close 4408.",
+    "Longest wait for the first `auth` message of a socket without a token. Then close 4408.",
 )
 .default("5")
 .unit("seconds");
 const STALLED_READER: Setting<Duration> = Setting::new(
     "HADIR_LIMIT_STALLED_READER_SECONDS",
     parse::seconds,
-    "Longest time without progress of a reader that something waits for; then close 4410.",
+    "Close a client (4410) if it reads nothing for this long while data is queued.",
 )
 .default("30")
 .unit("seconds");
 const CLOSE_WAIT: Setting<Duration> = Setting::new(
     "HADIR_LIMIT_CLOSE_SECONDS",
     parse::seconds,
-    "Longest time for a client to answer a close before the connection is dropped.",
+    "Longest wait for a client to answer a close. Then Hadir drops the connection.",
 )
 .default("2")
 .unit("seconds");
 const BODY_BYTES: Setting<usize> = Setting::new(
     "HADIR_LIMIT_BODY_BYTES",
     parse::whole::<usize, 1024, 16_777_216>,
-    "Largest body of a request; larger is 413.",
+    "Largest body of a request. A larger one gets 413.",
 )
 .default("65536")
 .unit("bytes");

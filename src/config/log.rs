@@ -11,13 +11,13 @@ use super::{
 const NODE_ID: Setting<String> = Setting::new(
     "HADIR_NODE_ID",
     parse::node_word,
-    "This node's name in logs, metrics and frames: letters, digits, - and _. Different on every node: a second one with the same name takes another, and logs an error.",
+    "Name of this node in logs, metrics and frames: letters, digits, - and _. Each node needs its own: a second node with this name takes another and logs an error.",
 )
 .unset("random at each start");
 const LOG: Setting<String> = Setting::new(
     "HADIR_LOG",
     filter,
-    "What is logged: a level (error, warn, info, debug, trace) or a filter such as `info,hadir::sweeps=debug`.",
+    "What Hadir logs: a level (error, warn, info, debug, trace) or a filter such as `info,hadir::sweeps=debug`.",
 )
 .default("info");
 const LOG_FORMAT: Setting<LogFormat> =
@@ -27,7 +27,7 @@ const LOG_FORMAT: Setting<LogFormat> =
 const LOG_LINES: Setting<u32> = Setting::new(
     "HADIR_LOG_LINES_PER_SECOND",
     parse::whole::<u32, 1, 1_000_000>,
-    "Log lines of one kind (one place in the code) that are written in a second, five seconds' worth at once. More are left out and counted, except those of debug and trace.",
+    "Rate limit of log lines of one kind (one place in the code), with a burst of five seconds' worth. Hadir drops and counts more, except debug and trace.",
 )
 .default("100")
 .unit("lines per second");

@@ -20,25 +20,25 @@ const SENTINEL_SERVICE: &str = "sentinelServiceName";
 const VALKEY_URL: Setting<ValkeyUrl> = Setting::new(
     "VALKEY_URL",
     valkey_url,
-    "Valkey or Redis: `valkey://`, `valkey-sentinel://` (with `?sentinelServiceName=…`, and `sentinelPassword=…` where the Sentinels have one of their own), `valkey-cluster://`, or `valkey+unix:///path?db=0` for a socket. Further Sentinels or nodes: `node=host:port`. With TLS: `valkeys://`, `valkeys-sentinel://`, `valkeys-cluster://`. `redis` and `rediss` mean the same. User and password percent-encoded. Needs DATABASE_URL.",
+    "Valkey or Redis: `valkey://`, `valkey-sentinel://` (with `?sentinelServiceName=…`, and `sentinelPassword=…` if the Sentinels have their own), `valkey-cluster://`, or `valkey+unix:///path?db=0` for a socket. Further Sentinels or nodes: `node=host:port`. With TLS: `valkeys://`, `valkeys-sentinel://`, `valkeys-cluster://`. `redis` and `rediss` mean the same. Percent-encode user and password. Needs DATABASE_URL.",
 )
 .unset("in-process mirror, one node only")
 .secret_url();
 const TLS_CA: Setting<PathBuf> = Setting::new(
     "VALKEY_TLS_CA_FILE",
     parse::path,
-    "PEM file of the authorities whose certificates of Valkey are trusted, instead of the machine's.",
+    "PEM file of the authorities that Hadir trusts for Valkey, instead of the machine's.",
 )
 .unset("those of the machine");
 const TLS_CERT: Setting<PathBuf> =
-    Setting::new("VALKEY_TLS_CERT_FILE", parse::path, "PEM file of the certificate that nodes show to Valkey.")
+    Setting::new("VALKEY_TLS_CERT_FILE", parse::path, "PEM file of the client certificate of nodes for Valkey.")
         .unset("none");
 const TLS_KEY: Setting<PathBuf> =
     Setting::new("VALKEY_TLS_KEY_FILE", parse::path, "PEM file of the key of VALKEY_TLS_CERT_FILE.").unset("none");
 const KEY_PREFIX: Setting<String> = Setting::new(
     "VALKEY_KEY_PREFIX",
     parse::any_text,
-    "Before every key and channel, for other programs too. Each store on a shared Valkey needs its own.",
+    "Prefix of every key and channel, for other programs too. Each store on a shared Valkey needs its own.",
 )
 .unset("none; {hadir}: with a cluster");
 const COMMAND_TIMEOUT: Setting<Duration> =
@@ -55,21 +55,21 @@ const CONNECT_TIMEOUT: Setting<Duration> = Setting::new(
 const BREAKER_FAILURES: Setting<u32> = Setting::new(
     "HADIR_MIRROR_BREAKER_FAILURES",
     parse::whole::<u32, 1, 1000>,
-    "Failures in a row after which nobody waits for Valkey any more and answers come from the store.",
+    "Circuit breaker: after this many failures in a row, answers come from the store without waiting for Valkey.",
 )
 .default("2")
 .unit("failures");
 const BREAKER_RETRY: Setting<Duration> = Setting::new(
     "HADIR_MIRROR_BREAKER_RETRY_MS",
     parse::milliseconds,
-    "How often Valkey is tried again while nobody waits for it.",
+    "Circuit breaker: how often Hadir tries Valkey again while it is open.",
 )
 .default("500")
 .unit("milliseconds");
 const PROBE: Setting<Duration> = Setting::new(
     "HADIR_MIRROR_PROBE_SECONDS",
     parse::seconds,
-    "Cadence of the probe that a node sends itself through Valkey's pub/sub.",
+    "Interval of the probe that a node sends to itself through Valkey's pub/sub.",
 )
 .default("2")
 .unit("seconds");

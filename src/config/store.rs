@@ -14,7 +14,7 @@ use super::{
 const DATA_DIR: Setting<PathBuf> = Setting::new(
     "HADIR_DATA_DIR",
     parse::path,
-    "Folder of the SQLite file and the generated signing secret. Created when it is missing.",
+    "Folder of the SQLite file and the generated signing secret. Hadir creates it if it is missing.",
 )
 .default("./hadir-data");
 const DATABASE_URL: Setting<Secret> =
@@ -22,24 +22,24 @@ const DATABASE_URL: Setting<Secret> =
         .unset("SQLite at HADIR_DATA_DIR/hadir.db")
         .secret_url();
 const DB_SCHEMA: Setting<String> =
-    Setting::new("HADIR_DB_SCHEMA", parse::schema, "Schema that the tables live in (PostgreSQL).").default("public");
+    Setting::new("HADIR_DB_SCHEMA", parse::schema, "Schema of the tables (PostgreSQL).").default("public");
 const MIGRATE: Setting<bool> = Setting::new(
     "HADIR_MIGRATE",
     parse::truth,
-    "Whether `serve` applies migrations at start; with false a node waits until somebody has run `hadir migrate`.",
+    "Whether `serve` applies migrations at start. With false a node waits until you run `hadir migrate`.",
 )
 .default("true");
 const POOL_SIZE: Setting<u32> = Setting::new(
     "HADIR_DB_POOL_SIZE",
     parse::whole::<u32, 1, 1000>,
-    "Connections to the store for what callers ask and command (PostgreSQL).",
+    "Connections to the store for requests and commands (PostgreSQL).",
 )
 .default("10")
 .unit("connections");
 const PRESENCE_POOL_SIZE: Setting<u32> = Setting::new(
     "HADIR_DB_PRESENCE_POOL_SIZE",
     parse::whole::<u32, 1, 100>,
-    "Connections beside those, for what the server itself asks: counts, heartbeats, looks at changes, sweeps. Callers cannot use them up.",
+    "Further connections, for the server's own work: counts, heartbeats, polls of changes, sweeps. Requests cannot exhaust them.",
 )
 .default("3")
 .unit("connections");
@@ -53,14 +53,14 @@ const ACQUIRE_TIMEOUT: Setting<Duration> = Setting::new(
 const QUERY_TIMEOUT: Setting<Duration> = Setting::new(
     "HADIR_DB_QUERY_TIMEOUT_MS",
     parse::milliseconds,
-    "Longest wait for one answer of the store; the connection is dropped then.",
+    "Longest wait for one answer of the store. Then Hadir drops the connection.",
 )
 .default("2000")
 .unit("milliseconds");
 const LOCK_TIMEOUT: Setting<Duration> = Setting::new(
     "HADIR_DB_LOCK_TIMEOUT_MS",
     parse::milliseconds,
-    "Longest wait of a statement for a row that another transaction holds.",
+    "Longest wait of a statement for a row lock of another transaction.",
 )
 .default("1000")
 .unit("milliseconds");
@@ -72,11 +72,11 @@ const MIGRATE_TIMEOUT: Setting<Duration> = Setting::new(
 .default("120")
 .unit("seconds");
 const EVENT_RETENTION: Setting<Duration> =
-    Setting::new("HADIR_EVENT_RETENTION_DAYS", parse::days, "How long presence events are kept.")
+    Setting::new("HADIR_EVENT_RETENTION_DAYS", parse::days, "How long Hadir keeps presence events.")
         .default("30")
         .unit("days");
 const MITRA_MAX_SESSIONS: Setting<u32> =
-    Setting::new("MITRA_MAX_SESSIONS", parse::whole::<u32, 1, 1000>, "Capacity of a mitra who has none of its own.")
+    Setting::new("MITRA_MAX_SESSIONS", parse::whole::<u32, 1, 1000>, "Capacity of a mitra without one of its own.")
         .default("1")
         .unit("sessions");
 
@@ -138,9 +138,9 @@ pub struct StoreConfig {
     pub lock_timeout: Duration,
     /// Longest wait for the migration lock and the migrations.
     pub migrate_timeout: Duration,
-    /// How long presence events are kept.
+    /// How long Hadir keeps presence events.
     pub event_retention: Duration,
-    /// Capacity of a mitra who has none of its own.
+    /// Capacity of a mitra without one of its own.
     pub default_max_sessions: u32,
 }
 

@@ -11,86 +11,85 @@ use super::{
 const HEARTBEAT_INTERVAL: Setting<Duration> = Setting::new(
     "HEARTBEAT_INTERVAL_SECONDS",
     parse::seconds,
-    "What clients are told; the server pings a socket that was silent for this long.",
+    "Interval at which clients should ping. The server pings a socket that was silent for this long.",
 )
 .default("15")
 .unit("seconds");
 const HEARTBEAT_SUSPECT: Setting<Duration> = Setting::new(
     "HEARTBEAT_SUSPECT_SECONDS",
     parse::seconds,
-    "A heartbeat at most this old is fresh; a socket silent for longer is closed. At least 3 intervals.",
+    "A heartbeat at most this old is fresh. Hadir closes a socket that was silent for longer. At least 3 intervals.",
 )
 .default("45")
 .unit("seconds");
 const OFFLINE_AFTER: Setting<Duration> = Setting::new(
     "MITRA_OFFLINE_AFTER_SECONDS",
     parse::seconds,
-    "A mitra silent for this long is durably taken offline. At least HEARTBEAT_SUSPECT_SECONDS.",
+    "Hadir takes a mitra offline, durably, after this much silence. At least HEARTBEAT_SUSPECT_SECONDS.",
 )
 .default("90")
 .unit("seconds");
 const AUTO_OFFLINE_SWEEP: Setting<Duration> =
-    Setting::new("MITRA_AUTO_OFFLINE_SWEEP_SECONDS", parse::seconds, "Cadence of the auto-offline sweep.")
+    Setting::new("MITRA_AUTO_OFFLINE_SWEEP_SECONDS", parse::seconds, "Interval of the auto-offline sweep.")
         .default("30")
         .unit("seconds");
 const HEARTBEAT_MIRROR: Setting<Duration> = Setting::new(
     "HEARTBEAT_MIRROR_INTERVAL_SECONDS",
     parse::seconds,
-    "Cadence of the batched write of heartbeats to the store.",
+    "Interval of the batched write of heartbeats to the store.",
 )
 .default("60")
 .unit("seconds");
 const RESEED: Setting<Duration> = Setting::new(
     "VALKEY_ONLINE_MIRROR_SWEEP_SECONDS",
     parse::seconds,
-    "Cadence of the full reseed that heals drift between store and mirror.",
+    "Interval of the full reseed, which reconciles the mirror with the store.",
 )
 .default("300")
 .unit("seconds");
 const FLUSH: Setting<Duration> = Setting::new(
     "HEARTBEAT_FLUSH_MS",
     parse::milliseconds,
-    "Cadence of a node's batched heartbeats to the mirror. At most one interval.",
+    "Interval of a node's batched heartbeats to the mirror. At most HEARTBEAT_INTERVAL_SECONDS.",
 )
 .default("1000")
 .unit("milliseconds");
 const SNAPSHOT_TTL: Setting<Duration> =
-    Setting::new("SNAPSHOT_TTL_SECONDS", parse::seconds, "Life of the key `availability:snapshot`.")
+    Setting::new("SNAPSHOT_TTL_SECONDS", parse::seconds, "Time to live of the key `availability:snapshot`.")
         .default("10")
         .unit("seconds");
 const SNAPSHOT_WINDOW: Setting<Duration> = Setting::new(
     "SNAPSHOT_WINDOW_MS",
     parse::milliseconds,
-    "At most one count frame per window; a change between nobody and somebody goes at once.",
+    "Rate limit: at most one frame per window for a change of the count. Hadir sends a change of availability (`any`) at once.",
 )
 .default("250")
 .unit("milliseconds");
 const RESTRAINT_RELEASE: Setting<Duration> = Setting::new(
     "HADIR_SWEEP_RELEASE_SECONDS",
     parse::seconds_or_zero,
-    "How long the auto-offline sweep may be held back, by its share of 15 % or by too few heartbeats, before it takes \
-     everybody who is silent. 0: it is never held back.",
+    "How long the auto-offline sweep may be limited (to 15 %, or by too few heartbeats). Then it takes all silent mitras offline. 0: no limit.",
 )
 .default("600")
 .unit("seconds");
 const CHANGE_FEED: Setting<Duration> = Setting::new(
     "HADIR_CHANGE_FEED_SECONDS",
     parse::seconds,
-    "Cadence of the look at recent changes in the store, for when its bell was not heard.",
+    "Interval at which Hadir polls recent changes in the store, in case notifications were lost.",
 )
 .default("5")
 .unit("seconds");
 const NODE_REPORT: Setting<Duration> = Setting::new(
     "HADIR_NODE_REPORT_SECONDS",
     parse::seconds,
-    "Cadence at which a node tells the others of itself. At most 3 seconds: records older than 10 count as gone.",
+    "Interval at which a node reports itself to the others. At most 3 seconds: a record older than 10 counts as gone.",
 )
 .default("1")
 .unit("seconds");
 const RECONNECT_WINDOW: Setting<Duration> = Setting::new(
     "HADIR_RECONNECT_WINDOW_MS",
     parse::milliseconds,
-    "Time over which clients are told to spread their reconnects.",
+    "Time over which clients should spread their reconnects.",
 )
 .default("5000")
 .unit("milliseconds");
@@ -104,14 +103,14 @@ const MAX_SILENCE: Setting<Duration> = Setting::new(
 const SSE_COMMENT: Setting<Duration> = Setting::new(
     "HADIR_SSE_COMMENT_SECONDS",
     parse::seconds,
-    "Cadence of the comment that keeps an event stream open.",
+    "Interval of the comment that keeps an event stream open.",
 )
 .default("15")
 .unit("seconds");
 const TOKEN_WARNING: Setting<Duration> = Setting::new(
     "HADIR_TOKEN_WARNING_SECONDS",
     parse::seconds,
-    "How long before a token's end a live socket is told `token_expiring`.",
+    "How long before a token expires its sockets get `token_expiring`.",
 )
 .default("30")
 .unit("seconds");
@@ -144,7 +143,7 @@ pub struct TimingConfig {
     pub suspect_after: Duration,
     /// Silent this long: durably offline.
     pub offline_after: Duration,
-    /// Cadence of the auto-offline sweep.
+    /// Interval of the auto-offline sweep.
     pub auto_offline_interval: Duration,
     /// Cadence of the write of heartbeats to the store.
     pub heartbeat_mirror_interval: Duration,
