@@ -12,13 +12,13 @@ use super::{
 const PUBLIC_ADDR: Setting<ListenAddress> = Setting::new(
     "HADIR_PUBLIC_ADDR",
     ListenAddress::parse,
-    "Listener for mitras and customers: an address or a host name with a port, or `:8080` for every address. Port 0 takes a free one; the bound address is printed.",
+    "Listener for mitras and customers: an address or a host name with a port, or `:8080` for every address. Port 0 binds a free port and prints it.",
 )
 .default("127.0.0.1:8080");
 const INTERNAL_ADDR: Setting<ListenAddress> = Setting::new(
     "HADIR_INTERNAL_ADDR",
     ListenAddress::parse,
-    "Listener for the backend, operators and Prometheus, written in the same way. Keep it off the internet.",
+    "Listener for the backend, operators and Prometheus, in the same form. Keep it off the internet.",
 )
 .default("127.0.0.1:8081");
 const ALLOWED_ORIGINS: Setting<Vec<String>> = Setting::new(

@@ -27,7 +27,7 @@ const LOG_FORMAT: Setting<LogFormat> =
 const LOG_LINES: Setting<u32> = Setting::new(
     "HADIR_LOG_LINES_PER_SECOND",
     parse::whole::<u32, 1, 1_000_000>,
-    "Log lines of one kind (one place in the code) that are written in a second, five seconds' worth at once. More are left out and counted, except those of debug and trace.",
+    "Rate limit of log lines of one kind (one place in the code), with a burst of five seconds' worth. Hadir drops and counts more, except debug and trace.",
 )
 .default("100")
 .unit("lines per second");

@@ -38,7 +38,7 @@ const TLS_KEY: Setting<PathBuf> =
 const KEY_PREFIX: Setting<String> = Setting::new(
     "VALKEY_KEY_PREFIX",
     parse::any_text,
-    "Prefix of every key and channel. Other programs must use it too.",
+    "Prefix of every key and channel, for other programs too. Each store on a shared Valkey needs its own.",
 )
 .unset("none; {hadir}: with a cluster");
 const COMMAND_TIMEOUT: Setting<Duration> =
