@@ -145,7 +145,6 @@ pub(super) async fn keep_subscribed(
                 tokio::time::sleep(LISTENER_CHECK).await;
                 continue;
             }
-            refusal.ended();
             // Whatever was published before this moment was not heard.
             let _ = events.send(MirrorEvent::Missed);
             for check in 1.. {
@@ -181,8 +180,7 @@ async fn subscribed(subscriber: &SubscriberClient, channels: &[String; 2]) -> Re
     subscriber.ping::<String>(None).await.map(drop)
 }
 
-/// A server that refuses the subscription, told once when it begins and once when it ends. A lost connection is told
-/// elsewhere.
+/// A server that refuses the subscription, told once. A lost connection is told elsewhere.
 #[derive(Default)]
 struct Refusal(bool);
 
@@ -193,12 +191,6 @@ impl Refusal {
                 why = error.details(),
                 "Valkey does not let this node subscribe, so it hears nothing of other nodes; `hadir check` names the right"
             );
-        }
-    }
-
-    fn ended(&mut self) {
-        if std::mem::take(&mut self.0) {
-            tracing::info!("Valkey lets this node subscribe again");
         }
     }
 }

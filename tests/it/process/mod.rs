@@ -1,7 +1,6 @@
 //! The process among other things of an operating system: its output, its signals, its files, its name.
 
 mod data_folder;
-mod draining;
 mod edge;
 mod full_disk;
 mod kubernetes;

@@ -88,7 +88,7 @@ async fn a_reader_of_the_log_that_stopped_reading_holds_nothing_up() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = hadir(&folder);
     // More than the pipe and the queue hold, soon.
-    command.env("HADIR_LOG", "trace").stderr(Stdio::piped());
+    command.env("HADIR_LOG", "trace").env("HADIR_LOG_LINES_PER_SECOND", "1000000").stderr(Stdio::piped());
     let (server, printed) = Running::start_heard(command);
     let internal = printed["internal_url"].as_str().unwrap();
     let token = printed["tokens"]["service"].as_str().unwrap();
