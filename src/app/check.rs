@@ -19,10 +19,12 @@ pub async fn check(config: &Config) -> Vec<CheckLine> {
     let line = |name: &str, result| CheckLine { name: name.to_owned(), result };
     let lifecycle = Lifecycle::default();
     let found = backends::look_at_store(config).await;
+    // A store that does not fit is left alone: behind a pooler, settings of ours would reach the sessions of others.
+    let fits = found.iter().all(Result::is_ok);
     let mut lines: Vec<CheckLine> = found.into_iter().map(|result| line("store", result)).collect();
     // A node of its own: the record of the one that runs here stays.
     let node = NodeId::new(&format!("check-{}", Uuid::new_v4().simple()));
-    let identity = backends::store_identity(config).await;
+    let identity = if fits { backends::store_identity(config).await } else { None };
     let mirror = match backends::mirror(config, node, identity, &lifecycle).await {
         Ok(mirror) => mirror,
         Err(error) => {

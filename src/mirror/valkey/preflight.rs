@@ -76,8 +76,8 @@ impl ValkeyMirror {
         let mut misfits = Vec::new();
         let mut note = |error: MirrorError| misfits.push(bare(&error).to_owned());
         if !self.is_connected() {
-            pulse.err().into_iter().for_each(note);
-            return Err(misfits);
+            let why = pulse.err().map(|error| bare(&error).to_owned()).unwrap_or_default();
+            return Err(vec![format!("{why}; start Valkey, or correct VALKEY_URL")]);
         }
         let rights = self.missing_rights(&place).await;
         let lacks_rights = rights.as_ref().is_ok_and(|missing| !missing.is_empty());
